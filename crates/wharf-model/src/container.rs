@@ -1,0 +1,213 @@
+use std::{collections::BTreeMap, net::IpAddr};
+
+use crate::{ContainerId, ImageId, NetworkId, NodeId, Resources, Timestamp};
+
+/// A container as its engine last described it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// Its id.
+    pub id: ContainerId,
+    /// Where it is.
+    pub node: NodeId,
+    /// Its name, without the leading slash.
+    pub name: Box<str>,
+    /// The image as the user named it at creation.
+    pub image: Box<str>,
+    /// The image it was made of; `None` where the engine gives no such id.
+    pub image_id: Option<ImageId>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// What it does now.
+    pub phase: Phase,
+    /// How its last run ended; 0 before the first.
+    pub exit_code: i64,
+    /// When its last run began.
+    pub started: Option<Timestamp>,
+    /// When its last run ended.
+    pub finished: Option<Timestamp>,
+    /// What its health check says.
+    pub health: ContainerHealth,
+    /// Its labels.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+    /// What it reserves while it runs.
+    pub reserved: Resources,
+    /// Ports of its host that it publishes, whether it runs or not.
+    pub published: Vec<PublishedPort>,
+    /// Ports that it exposes, as `PORT` and transport; published or not.
+    pub exposed: Vec<(u16, Transport)>,
+    /// Its network mode's value in `HostConfig` (`bridge`, `host`, `none`, a network, `container:ID`).
+    pub network_mode: Box<str>,
+    /// The networks that it is attached to.
+    pub networks: Vec<Attachment>,
+    /// What is mounted in it.
+    pub mounts: Vec<MountPoint>,
+    /// Its entry of `GET /containers/json`, ready but for the status.
+    pub entry: ListEntry,
+}
+
+/// What a container does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Never started.
+    Created,
+    /// Runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Ended, and about to be started again by its restart policy.
+    Restarting,
+    /// Being removed.
+    Removing,
+    /// Ended.
+    Exited,
+    /// Could not be removed.
+    Dead,
+}
+
+impl Phase {
+    /// Every phase with its name in Docker's API.
+    pub const NAMES: [(Phase, &str); 7] = [
+        (Self::Created, "created"),
+        (Self::Running, "running"),
+        (Self::Paused, "paused"),
+        (Self::Restarting, "restarting"),
+        (Self::Removing, "removing"),
+        (Self::Exited, "exited"),
+        (Self::Dead, "dead"),
+    ];
+
+    /// Its name in Docker's API (`State` of `GET /containers/json`).
+    pub fn name(self) -> &'static str {
+        Self::NAMES
+            .iter()
+            .find(|(phase, _)| *phase == self)
+            .map_or("", |(_, name)| name)
+    }
+
+    /// The phase of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::NAMES
+            .iter()
+            .find(|(_, known)| *known == name)
+            .map(|(phase, _)| *phase)
+    }
+
+    /// Whether its processes exist: running, paused or between two runs. Such containers are listed without `--all`.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
+}
+
+/// What a container's health check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ContainerHealth {
+    /// It has none.
+    None,
+    /// Not known yet.
+    Starting,
+    /// Well.
+    Healthy,
+    /// Not well.
+    Unhealthy,
+}
+
+impl ContainerHealth {
+    /// Its name in Docker's API (`State.Health.Status`).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// What carries a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Transport {
+    /// Its name in Docker's API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    /// The transport of that name, in any case.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp]
+            .into_iter()
+            .find(|known| known.name().eq_ignore_ascii_case(name))
+    }
+}
+
+/// A port of the host that leads into a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PublishedPort {
+    /// The host address it is bound to; `None` for all of them.
+    pub address: Option<IpAddr>,
+    /// The host's port; `None` where the engine is to choose one.
+    pub host: Option<u16>,
+    /// The container's port.
+    pub container: u16,
+    /// What carries it.
+    pub transport: Transport,
+}
+
+/// A network that a container is attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The network's name on its engine.
+    pub name: Box<str>,
+    /// The network's id; `None` until the container has been started on it once.
+    pub id: Option<NetworkId>,
+}
+
+/// Something mounted in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPoint {
+    /// The volume's name; `None` for a bind mount and the like.
+    pub volume: Option<Box<str>>,
+    /// The host's path.
+    pub source: Box<str>,
+    /// The path in the container.
+    pub destination: Box<str>,
+}
+
+/// Whose namespace a container joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamespaceMode<'a> {
+    /// Another container's, by name or id.
+    Container(&'a str),
+    /// Anything else: its own, the host's, a network's.
+    Other(&'a str),
+}
+
+impl<'a> NamespaceMode<'a> {
+    /// Reads `NetworkMode`, `IpcMode` or `PidMode` of a `HostConfig`.
+    pub fn parse(mode: &'a str) -> Self {
+        mode.strip_prefix("container:")
+            .map_or(Self::Other(mode), Self::Container)
+    }
+}
+
+/// A container's entry of `GET /containers/json`, kept ready: JSON text around the value of `Status`, the one part that
+/// changes as time goes by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListEntry {
+    /// From the opening brace to the quote that opens the value of `Status`.
+    pub before_status: Box<str>,
+    /// From the quote that closes it to the closing brace.
+    pub after_status: Box<str>,
+}

@@ -1,0 +1,240 @@
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+
+use imbl::OrdMap;
+
+use crate::{
+    Container, ContainerHealth, ContainerId, Endpoint, ImageId, NetworkId, NodeId, Phase, Resources, Timestamp,
+};
+
+/// A host of the fleet and what is known of its engine.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its id in this manager.
+    pub id: NodeId,
+    /// Where its engine is reached.
+    pub endpoint: Endpoint,
+    /// Its name, unique in the fleet: the host's name, or the endpoint's address before the first contact.
+    pub name: Arc<str>,
+    /// What its engine said of itself; `None` before the first contact.
+    pub engine: Option<Arc<Engine>>,
+    /// How it is.
+    pub health: Health,
+    /// The last failure to reach or to read it, for people; `None` while all is well.
+    pub error: Option<Arc<str>>,
+    /// When this was last brought up to date by the manager's clock.
+    pub updated: Timestamp,
+    /// Its containers.
+    pub containers: OrdMap<ContainerId, Arc<Container>>,
+    /// Its images.
+    pub images: OrdMap<ImageId, Arc<Image>>,
+    /// Its networks.
+    pub networks: OrdMap<NetworkId, Arc<Network>>,
+    /// Its volumes, by name.
+    pub volumes: OrdMap<Arc<str>, Arc<Volume>>,
+}
+
+impl Node {
+    /// A node that has been discovered and not yet been reached.
+    pub fn pending(id: NodeId, endpoint: Endpoint, now: Timestamp) -> Self {
+        let name = endpoint.address().into();
+        Self {
+            id,
+            endpoint,
+            name,
+            engine: None,
+            health: Health::Pending,
+            error: None,
+            updated: now,
+            containers: OrdMap::new(),
+            images: OrdMap::new(),
+            networks: OrdMap::new(),
+            volumes: OrdMap::new(),
+        }
+    }
+
+    /// Whether it answers, and containers may be placed on it.
+    pub fn is_healthy(&self) -> bool {
+        self.health == Health::Healthy
+    }
+
+    /// What its up containers reserve, without those being created now.
+    pub fn reserved(&self) -> Resources {
+        let mut sum = Resources::default();
+        for container in self.containers.values().filter(|container| container.phase.is_up()) {
+            sum += container.reserved;
+        }
+        sum
+    }
+
+    /// How many of its containers are in that phase.
+    pub fn count(&self, phase: Phase) -> usize {
+        self.containers
+            .values()
+            .filter(|container| container.phase == phase)
+            .count()
+    }
+
+    /// How many of its containers run and are not unhealthy by their own check.
+    pub fn well(&self) -> usize {
+        let well = |container: &&Arc<Container>| {
+            container.phase == Phase::Running && container.health != ContainerHealth::Unhealthy
+        };
+        self.containers.values().filter(well).count()
+    }
+
+    /// The address that a port published on all of its addresses is reached at; `None` for an engine of this machine.
+    pub fn host(&self) -> Option<&str> {
+        self.endpoint.host()
+    }
+}
+
+/// How a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// Discovered, not yet reached, or not yet read.
+    Pending,
+    /// Answers.
+    Healthy,
+    /// Was read once and does not answer now.
+    Unhealthy,
+}
+
+impl Health {
+    /// Its name in `docker info`, as the predecessor has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Healthy => "Healthy",
+            Self::Unhealthy => "Unhealthy",
+        }
+    }
+}
+
+/// What an engine says of itself (`GET /info`, `GET /version`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engine {
+    /// Its id. Cloned hosts may share one: a node's identity does not rest on it.
+    pub id: Box<str>,
+    /// The host's name.
+    pub hostname: Box<str>,
+    /// Its version.
+    pub version: Box<str>,
+    /// The newest API version that it speaks.
+    pub api: ApiVersion,
+    /// The oldest API version that it speaks.
+    pub min_api: ApiVersion,
+    /// What its host has.
+    pub total: Resources,
+    /// Its own labels and the built-in ones (`storagedriver`, `kernelversion`, `operatingsystem`, `ostype`,
+    /// `architecture`), which they cannot override.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// A version of Docker's API, such as 1.41.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApiVersion {
+    /// The number before the point.
+    pub major: u16,
+    /// The number after it.
+    pub minor: u16,
+}
+
+impl ApiVersion {
+    /// `major.minor`
+    pub const fn new(major: u16, minor: u16) -> Self {
+        Self { major, minor }
+    }
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// Why a text is not an API version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an API version such as 1.41")]
+pub struct ParseApiVersionError(String);
+
+impl FromStr for ApiVersion {
+    type Err = ParseApiVersionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (major, minor) = text.split_once('.')?;
+            Some(Self {
+                major: major.parse().ok()?,
+                minor: minor.parse().ok()?,
+            })
+        };
+        parse().ok_or_else(|| ParseApiVersionError(text.to_owned()))
+    }
+}
+
+/// An image on one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its id.
+    pub id: ImageId,
+    /// Its names, `repository:tag`.
+    pub tags: Vec<Box<str>>,
+    /// Its names by digest, `repository@digest`.
+    pub digests: Vec<Box<str>>,
+    /// When it was built.
+    pub created: Timestamp,
+    /// When it last got a name on this node: where nodes disagree about a name, the latest wins.
+    pub tagged: Timestamp,
+    /// Its labels.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+    /// Its entry of `GET /images/json`, as the engine gave it.
+    pub entry: Box<str>,
+}
+
+/// An engine's network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Its id.
+    pub id: NetworkId,
+    /// Its name on its engine.
+    pub name: Box<str>,
+    /// Its driver.
+    pub driver: Box<str>,
+    /// Its labels.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+    /// Its entry of `GET /networks`, as the engine gave it.
+    pub entry: Box<str>,
+}
+
+impl Network {
+    /// Whether the engine made it for itself: `bridge`, `host` and `none` exist on every node.
+    pub fn is_predefined(&self) -> bool {
+        matches!(&*self.name, "bridge" | "host" | "none")
+    }
+}
+
+/// A volume of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name on its engine.
+    pub name: Arc<str>,
+    /// Its driver.
+    pub driver: Box<str>,
+    /// Its labels.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+    /// Its entry of `GET /volumes`, as the engine gave it.
+    pub entry: Box<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ApiVersion;
+
+    #[test]
+    fn api_versions_order_by_number_and_not_by_text() {
+        let parse = |text: &str| text.parse::<ApiVersion>().unwrap();
+        assert!(parse("1.9") < parse("1.41"));
+        assert_eq!(parse("1.41").to_string(), "1.41");
+        assert!("1".parse::<ApiVersion>().is_err() && "1.x".parse::<ApiVersion>().is_err());
+    }
+}

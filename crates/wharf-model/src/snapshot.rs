@@ -1,0 +1,276 @@
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+
+use imbl::{OrdMap, OrdSet};
+
+use crate::{Container, ContainerId, IdPrefix, Node, NodeId, PublishedPort, ReservationId, Resources, Timestamp};
+
+/// What is known of the fleet at one moment. Cloning is cheap; a clone never changes.
+///
+/// The maps share their structure between clones, so that a change costs its own size and not the fleet's.
+/// Who owns the state changes it through [`Snapshot::put_node`] and its neighbours; all others only read.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Grows with every change.
+    pub version: u64,
+    nodes: OrdMap<NodeId, Arc<Node>>,
+    by_id: OrdMap<ContainerId, Arc<Container>>,
+    by_name: OrdMap<Box<str>, OrdSet<ContainerId>>,
+    by_age: OrdMap<(Reverse<Timestamp>, ContainerId), Arc<Container>>,
+    reservations: OrdMap<ReservationId, Arc<Reservation>>,
+    reserved_names: OrdMap<Box<str>, ReservationId>,
+}
+
+/// A name and a place that are promised to a container that is being created, or a name to one that is being renamed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reservation {
+    /// Its id.
+    pub id: ReservationId,
+    /// The name; `None` where the engine is to choose one.
+    pub name: Option<Box<str>>,
+    /// The node; `None` for a rename, which takes no room.
+    pub node: Option<NodeId>,
+    /// The image.
+    pub image: Box<str>,
+    /// What it will reserve.
+    pub resources: Resources,
+    /// The ports it will publish.
+    pub published: Vec<PublishedPort>,
+    /// Its labels.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// What a container reference leads to.
+#[derive(Debug, Clone)]
+pub enum Resolution {
+    /// One container.
+    One(Arc<Container>),
+    /// None.
+    Unknown,
+    /// Several: the reference must be more exact.
+    Ambiguous(Ambiguous),
+}
+
+/// The containers that one reference may mean, in the order of their ids.
+#[derive(Debug, Clone)]
+pub struct Ambiguous(pub Vec<Arc<Container>>);
+
+// === reading ===
+
+impl Snapshot {
+    /// The nodes, in the order of their discovery.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// The node of that id.
+    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.nodes.get(&id)
+    }
+
+    /// The node of that name, engine id or address.
+    pub fn node_named(&self, name: &str) -> Option<&Arc<Node>> {
+        self.nodes().find(|node| &*node.name == name).or_else(|| {
+            self.nodes().find(|node| {
+                node.endpoint.address() == name || node.engine.as_ref().is_some_and(|engine| &*engine.id == name)
+            })
+        })
+    }
+
+    /// The container of that id.
+    pub fn container(&self, id: ContainerId) -> Option<&Arc<Container>> {
+        self.by_id.get(&id)
+    }
+
+    /// All containers, the newest first.
+    pub fn containers(&self) -> impl Iterator<Item = &Arc<Container>> {
+        self.by_age.values()
+    }
+
+    /// How many containers there are.
+    pub fn container_count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The containers of that exact name (without a slash). More than one if nodes were filled behind Wharf's back.
+    pub fn containers_named(&self, name: &str) -> impl Iterator<Item = &Arc<Container>> {
+        self.by_name
+            .get(name)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.by_id.get(id))
+    }
+
+    /// The containers whose ids begin so, in the order of their ids.
+    pub fn containers_with_prefix(&self, prefix: IdPrefix) -> impl Iterator<Item = &Arc<Container>> {
+        self.by_id
+            .range(ContainerId::range(prefix))
+            .map(|(_, container)| container)
+    }
+
+    /// Finds what a user means by a container's id, name, `/name`, `node/name` or id prefix, in this order.
+    /// Of several containers of one name the one that is up on a healthy node is meant; `node/name` tells the others.
+    pub fn resolve(&self, reference: &str) -> Resolution {
+        if let Some(container) = reference.parse::<ContainerId>().ok().and_then(|id| self.by_id.get(&id)) {
+            return Resolution::One(Arc::clone(container));
+        }
+        let name = reference.strip_prefix('/').unwrap_or(reference);
+        let named: Vec<_> = self.containers_named(name).cloned().collect();
+        if !named.is_empty() {
+            return self.living(named);
+        }
+        if let Some((node, name)) = name.split_once('/') {
+            let node = self.node_named(node).map(|node| node.id);
+            let found = self
+                .containers_named(name)
+                .find(|container| Some(container.node) == node);
+            return found.map_or(Resolution::Unknown, |container| Resolution::One(Arc::clone(container)));
+        }
+        let Some(prefix) = IdPrefix::parse(reference) else {
+            return Resolution::Unknown;
+        };
+        let mut found: Vec<_> = self.containers_with_prefix(prefix).cloned().collect();
+        match found.len() {
+            0 => Resolution::Unknown,
+            1 => Resolution::One(found.remove(0)),
+            _ => Resolution::Ambiguous(Ambiguous(found)),
+        }
+    }
+
+    fn living(&self, mut named: Vec<Arc<Container>>) -> Resolution {
+        if named.len() > 1 {
+            let answers = |container: &Arc<Container>| {
+                container.phase.is_up() && self.node(container.node).is_some_and(|node| node.is_healthy())
+            };
+            let mut up = named.iter().filter(|container| answers(container));
+            if let (Some(one), None) = (up.next(), up.next()) {
+                return Resolution::One(Arc::clone(one));
+            }
+        }
+        match named.len() {
+            1 => Resolution::One(named.remove(0)),
+            _ => Resolution::Ambiguous(Ambiguous(named)),
+        }
+    }
+
+    /// Whether a container has that name, or is about to.
+    pub fn name_taken(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || self.reserved_names.contains_key(name)
+    }
+
+    /// The promises made to containers that are being created.
+    pub fn reservations(&self) -> impl Iterator<Item = &Arc<Reservation>> {
+        self.reservations.values()
+    }
+}
+
+// === changing ===
+
+impl Snapshot {
+    /// Puts a node in the place of what was known of it. Its containers are indexed, those that it no longer has forgotten.
+    pub fn put_node(&mut self, node: Node) {
+        if let Some(before) = self.nodes.get(&node.id).cloned() {
+            for container in before.containers.values() {
+                if !node
+                    .containers
+                    .get(&container.id)
+                    .is_some_and(|kept| Arc::ptr_eq(kept, container))
+                {
+                    self.forget(container);
+                }
+            }
+        }
+        for container in node.containers.values() {
+            if !self
+                .by_id
+                .get(&container.id)
+                .is_some_and(|known| Arc::ptr_eq(known, container))
+            {
+                self.index(container);
+            }
+        }
+        self.nodes.insert(node.id, Arc::new(node));
+    }
+
+    /// Forgets a node and its containers.
+    pub fn remove_node(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.remove(&id) {
+            node.containers.values().for_each(|container| self.forget(container));
+        }
+    }
+
+    /// Puts one container in the place of what was known of it on its node. Nothing happens if the node is not known.
+    pub fn put_container(&mut self, container: Container) {
+        let Some(node) = self.nodes.get_mut(&container.node) else {
+            return;
+        };
+        let container = Arc::new(container);
+        let before = Arc::make_mut(node)
+            .containers
+            .insert(container.id, Arc::clone(&container));
+        if let Some(before) = before {
+            self.forget(&before);
+        }
+        self.index(&container);
+    }
+
+    /// Forgets one container of a node.
+    pub fn remove_container(&mut self, node: NodeId, id: ContainerId) {
+        let Some(node) = self.nodes.get_mut(&node) else { return };
+        if node.containers.contains_key(&id)
+            && let Some(container) = Arc::make_mut(node).containers.remove(&id)
+        {
+            self.forget(&container);
+        }
+    }
+
+    /// Keeps a promise in mind. The caller has seen that the name is free.
+    pub fn put_reservation(&mut self, reservation: Reservation) {
+        if let Some(name) = &reservation.name {
+            self.reserved_names.insert(name.clone(), reservation.id);
+        }
+        self.reservations.insert(reservation.id, Arc::new(reservation));
+    }
+
+    /// Forgets a promise, kept or broken.
+    pub fn remove_reservation(&mut self, id: ReservationId) {
+        if let Some(name) = self
+            .reservations
+            .remove(&id)
+            .and_then(|reservation| reservation.name.clone())
+        {
+            self.reserved_names.remove(&name);
+        }
+    }
+
+    fn index(&mut self, container: &Arc<Container>) {
+        self.by_id.insert(container.id, Arc::clone(container));
+        self.by_name
+            .entry(container.name.clone())
+            .or_default()
+            .insert(container.id);
+        self.by_age
+            .insert((Reverse(container.created), container.id), Arc::clone(container));
+    }
+
+    fn forget(&mut self, container: &Arc<Container>) {
+        // Cloned hosts may show one id on two nodes: what belongs to the other node stays.
+        if self
+            .by_id
+            .get(&container.id)
+            .is_none_or(|known| known.node != container.node)
+        {
+            return;
+        }
+        self.by_id.remove(&container.id);
+        self.by_age.remove(&(Reverse(container.created), container.id));
+        if let Some(ids) = self.by_name.get_mut(&container.name) {
+            ids.remove(&container.id);
+            if ids.is_empty() {
+                self.by_name.remove(&container.name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
