@@ -1,3 +1,15 @@
-//! The Docker Engine API as Wharf speaks it: what engines send ([`wire`]) as values of the model, and a client.
+//! The Docker Engine API as Wharf speaks it: what engines send ([`wire`]) as values of the model, and a [`Client`] with
+//! deadlines, streams and upgrades, over whatever carries it.
 
+mod body;
+mod client;
+mod error;
+mod transport;
 pub mod wire;
+
+pub use crate::{
+    body::{Body, BodyError, collect, empty, full, incoming},
+    client::Client,
+    error::Error,
+    transport::{Io, Stream},
+};
