@@ -51,23 +51,12 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`].
     pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
-        let path = request
-            .uri()
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         // The authority is only what the `Host` header says; where the connection goes is the connector's business.
-        let uri = Uri::builder()
-            .scheme("http")
-            .authority("docker")
-            .path_and_query(path)
-            .build();
+        let uri = Uri::builder().scheme("http").authority("docker").path_and_query(path).build();
         *request.uri_mut() = uri.map_err(|error| self.unreachable(true, error))?;
         request.headers_mut().remove(header::HOST);
-        self.http
-            .request(request)
-            .await
-            .map_err(|error| self.unreachable(error.is_connect(), error))
+        self.http.request(request).await.map_err(|error| self.unreachable(error.is_connect(), error))
     }
 
     /// Sends a request and reads the answer as a whole.
@@ -81,22 +70,13 @@ impl Client {
             let read = body::collect(response.into_body(), ANSWER_LIMIT).await;
             let bytes = read
                 .map_err(|error| self.unreachable(false, error))?
-                .map_err(|limit| Error::TooLarge {
-                    endpoint: self.endpoint.clone(),
-                    limit,
-                })?;
+                .map_err(|limit| Error::TooLarge { endpoint: self.endpoint.clone(), limit })?;
             if status.is_client_error() || status.is_server_error() {
-                return Err(Error::Refused {
-                    status,
-                    message: message(&bytes),
-                });
+                return Err(Error::Refused { status, message: message(&bytes) });
             }
             Ok(bytes)
         };
-        let late = |_| Error::Late {
-            endpoint: self.endpoint.clone(),
-            after: within,
-        };
+        let late = |_| Error::Late { endpoint: self.endpoint.clone(), after: within };
         tokio::time::timeout(within, call).await.map_err(late)?
     }
 
@@ -113,19 +93,11 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`] if `path` is not a path and query.
     pub fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Body>, Error> {
-        Request::builder()
-            .method(method)
-            .uri(path)
-            .body(body)
-            .map_err(|error| self.unreachable(true, error))
+        Request::builder().method(method).uri(path).body(body).map_err(|error| self.unreachable(true, error))
     }
 
     fn unreachable(&self, unsent: bool, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        Error::Unreachable {
-            endpoint: self.endpoint.clone(),
-            unsent,
-            source: source.into(),
-        }
+        Error::Unreachable { endpoint: self.endpoint.clone(), unsent, source: source.into() }
     }
 }
 

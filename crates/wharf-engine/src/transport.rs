@@ -55,12 +55,7 @@ impl Connector {
             };
             Ok(Stream(TokioIo::new(stream)))
         };
-        let late = |_| {
-            io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("no connection within {CONNECT_WITHIN:?}"),
-            )
-        };
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT_WITHIN:?}"));
         tokio::time::timeout(CONNECT_WITHIN, connect).await.map_err(late)?
     }
 }

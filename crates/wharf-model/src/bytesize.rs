@@ -33,11 +33,7 @@ impl fmt::Display for ByteSize {
             3
         };
         let text = format!("{value:.digits$}");
-        let text = if text.contains('.') {
-            text.trim_end_matches('0').trim_end_matches('.')
-        } else {
-            &text
-        };
+        let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
         write!(f, "{text} {}", UNITS[unit])
     }
 }
@@ -49,9 +45,7 @@ impl FromStr for ByteSize {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseByteSizeError(text.to_owned());
         let lower = text.trim().to_ascii_lowercase();
-        let split = lower
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(lower.len());
+        let split = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
         let (number, unit) = lower.split_at(split);
         let factor: u64 = match unit.trim() {
             "" | "b" => 1,
@@ -75,24 +69,13 @@ mod tests {
 
     #[test]
     fn sizes_read_and_print_as_docker_does() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("64m", 64 << 20),
-            ("1GB", 1 << 30),
-            ("1.5k", 1536),
-            ("17 b", 17),
-        ] {
+        for (text, bytes) in [("0", 0), ("64m", 64 << 20), ("1GB", 1 << 30), ("1.5k", 1536), ("17 b", 17)] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "m", "1x", "-1", "99999999999999g"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1 KiB"),
-            (9_019_431_321, "8.4 GiB"),
-        ] {
+        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (9_019_431_321, "8.4 GiB")] {
             assert_eq!(ByteSize(bytes).to_string(), text);
         }
     }

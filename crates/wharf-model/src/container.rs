@@ -78,18 +78,12 @@ impl Phase {
 
     /// Its name in Docker's API (`State` of `GET /containers/json`).
     pub fn name(self) -> &'static str {
-        Self::NAMES
-            .iter()
-            .find(|(phase, _)| *phase == self)
-            .map_or("", |(_, name)| name)
+        Self::NAMES.iter().find(|(phase, _)| *phase == self).map_or("", |(_, name)| name)
     }
 
     /// The phase of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::NAMES
-            .iter()
-            .find(|(_, known)| *known == name)
-            .map(|(phase, _)| *phase)
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(phase, _)| *phase)
     }
 
     /// Whether its processes exist: running, paused or between two runs. Such containers are listed without `--all`.
@@ -146,9 +140,7 @@ impl Transport {
 
     /// The transport of that name, in any case.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Tcp, Self::Udp, Self::Sctp]
-            .into_iter()
-            .find(|known| known.name().eq_ignore_ascii_case(name))
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|known| known.name().eq_ignore_ascii_case(name))
     }
 }
 
@@ -197,8 +189,7 @@ pub enum NamespaceMode<'a> {
 impl<'a> NamespaceMode<'a> {
     /// Reads `NetworkMode`, `IpcMode` or `PidMode` of a `HostConfig`.
     pub fn parse(mode: &'a str) -> Self {
-        mode.strip_prefix("container:")
-            .map_or(Self::Other(mode), Self::Container)
+        mode.strip_prefix("container:").map_or(Self::Other(mode), Self::Container)
     }
 }
 

@@ -75,14 +75,9 @@ impl FromStr for Endpoint {
             Some(_) => return Err(ParseEndpointError::Scheme(text.to_owned())),
             None => text,
         };
-        let (host, port) = address
-            .rsplit_once(':')
-            .ok_or_else(|| ParseEndpointError::Port(text.to_owned()))?;
-        let port: u16 = port
-            .parse()
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or_else(|| ParseEndpointError::Port(text.to_owned()))?;
+        let (host, port) = address.rsplit_once(':').ok_or_else(|| ParseEndpointError::Port(text.to_owned()))?;
+        let port: u16 =
+            port.parse().ok().filter(|port| *port > 0).ok_or_else(|| ParseEndpointError::Port(text.to_owned()))?;
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let good = match bracketed {
             Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
@@ -91,10 +86,7 @@ impl FromStr for Endpoint {
         if !good {
             return Err(ParseEndpointError::Host(text.to_owned()));
         }
-        Ok(Self::Tcp {
-            host: bracketed.unwrap_or(host).to_owned(),
-            port,
-        })
+        Ok(Self::Tcp { host: bracketed.unwrap_or(host).to_owned(), port })
     }
 }
 
@@ -116,19 +108,9 @@ mod tests {
 
     #[test]
     fn what_is_no_endpoint_is_refused() {
-        for text in [
-            "",
-            "host",
-            "host:",
-            "host:0",
-            "host:65536",
-            ":2375",
-            "ssh://a:1",
-            "unix://a",
-            "a b:1",
-            "[x]:1",
-            "a/b:1",
-        ] {
+        for text in
+            ["", "host", "host:", "host:0", "host:65536", ":2375", "ssh://a:1", "unix://a", "a b:1", "[x]:1", "a/b:1"]
+        {
             assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
         }
     }

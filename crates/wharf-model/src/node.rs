@@ -68,10 +68,7 @@ impl Node {
 
     /// How many of its containers are in that phase.
     pub fn count(&self, phase: Phase) -> usize {
-        self.containers
-            .values()
-            .filter(|container| container.phase == phase)
-            .count()
+        self.containers.values().filter(|container| container.phase == phase).count()
     }
 
     /// How many of its containers run and are not unhealthy by their own check.
@@ -163,10 +160,7 @@ impl FromStr for ApiVersion {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parse = || {
             let (major, minor) = text.split_once('.')?;
-            Some(Self {
-                major: major.parse().ok()?,
-                minor: minor.parse().ok()?,
-            })
+            Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
         };
         parse().ok_or_else(|| ParseApiVersionError(text.to_owned()))
     }

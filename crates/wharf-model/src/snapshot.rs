@@ -93,18 +93,12 @@ impl Snapshot {
 
     /// The containers of that exact name (without a slash). More than one if nodes were filled behind Wharf's back.
     pub fn containers_named(&self, name: &str) -> impl Iterator<Item = &Arc<Container>> {
-        self.by_name
-            .get(name)
-            .into_iter()
-            .flatten()
-            .filter_map(|id| self.by_id.get(id))
+        self.by_name.get(name).into_iter().flatten().filter_map(|id| self.by_id.get(id))
     }
 
     /// The containers whose ids begin so, in the order of their ids.
     pub fn containers_with_prefix(&self, prefix: IdPrefix) -> impl Iterator<Item = &Arc<Container>> {
-        self.by_id
-            .range(ContainerId::range(prefix))
-            .map(|(_, container)| container)
+        self.by_id.range(ContainerId::range(prefix)).map(|(_, container)| container)
     }
 
     /// Finds what a user means by a container's id, name, `/name`, `node/name` or id prefix, in this order.
@@ -120,9 +114,7 @@ impl Snapshot {
         }
         if let Some((node, name)) = name.split_once('/') {
             let node = self.node_named(node).map(|node| node.id);
-            let found = self
-                .containers_named(name)
-                .find(|container| Some(container.node) == node);
+            let found = self.containers_named(name).find(|container| Some(container.node) == node);
             return found.map_or(Resolution::Unknown, |container| Resolution::One(Arc::clone(container)));
         }
         let Some(prefix) = IdPrefix::parse(reference) else {
@@ -170,21 +162,13 @@ impl Snapshot {
     pub fn put_node(&mut self, node: Node) {
         if let Some(before) = self.nodes.get(&node.id).cloned() {
             for container in before.containers.values() {
-                if !node
-                    .containers
-                    .get(&container.id)
-                    .is_some_and(|kept| Arc::ptr_eq(kept, container))
-                {
+                if !node.containers.get(&container.id).is_some_and(|kept| Arc::ptr_eq(kept, container)) {
                     self.forget(container);
                 }
             }
         }
         for container in node.containers.values() {
-            if !self
-                .by_id
-                .get(&container.id)
-                .is_some_and(|known| Arc::ptr_eq(known, container))
-            {
+            if !self.by_id.get(&container.id).is_some_and(|known| Arc::ptr_eq(known, container)) {
                 self.index(container);
             }
         }
@@ -204,9 +188,7 @@ impl Snapshot {
             return;
         };
         let container = Arc::new(container);
-        let before = Arc::make_mut(node)
-            .containers
-            .insert(container.id, Arc::clone(&container));
+        let before = Arc::make_mut(node).containers.insert(container.id, Arc::clone(&container));
         if let Some(before) = before {
             self.forget(&before);
         }
@@ -233,32 +215,20 @@ impl Snapshot {
 
     /// Forgets a promise, kept or broken.
     pub fn remove_reservation(&mut self, id: ReservationId) {
-        if let Some(name) = self
-            .reservations
-            .remove(&id)
-            .and_then(|reservation| reservation.name.clone())
-        {
+        if let Some(name) = self.reservations.remove(&id).and_then(|reservation| reservation.name.clone()) {
             self.reserved_names.remove(&name);
         }
     }
 
     fn index(&mut self, container: &Arc<Container>) {
         self.by_id.insert(container.id, Arc::clone(container));
-        self.by_name
-            .entry(container.name.clone())
-            .or_default()
-            .insert(container.id);
-        self.by_age
-            .insert((Reverse(container.created), container.id), Arc::clone(container));
+        self.by_name.entry(container.name.clone()).or_default().insert(container.id);
+        self.by_age.insert((Reverse(container.created), container.id), Arc::clone(container));
     }
 
     fn forget(&mut self, container: &Arc<Container>) {
         // Cloned hosts may show one id on two nodes: what belongs to the other node stays.
-        if self
-            .by_id
-            .get(&container.id)
-            .is_none_or(|known| known.node != container.node)
-        {
+        if self.by_id.get(&container.id).is_none_or(|known| known.node != container.node) {
             return;
         }
         self.by_id.remove(&container.id);

@@ -29,10 +29,7 @@ fn container(id: u8, node: u32, name: &str, phase: Phase) -> Container {
 }
 
 fn node(id: u32) -> Node {
-    let endpoint = Endpoint::Tcp {
-        host: format!("10.0.0.{id}"),
-        port: 2375,
-    };
+    let endpoint = Endpoint::Tcp { host: format!("10.0.0.{id}"), port: 2375 };
     let mut node = Node::pending(NodeId(id), endpoint, Timestamp::default());
     node.health = Health::Healthy;
     node.name = format!("node{id}").into();
@@ -42,19 +39,15 @@ fn node(id: u32) -> Node {
 fn fleet(containers: Vec<Container>) -> Snapshot {
     let mut snapshot = Snapshot::default();
     (1..=3).for_each(|id| snapshot.put_node(node(id)));
-    containers
-        .into_iter()
-        .for_each(|container| snapshot.put_container(container));
+    containers.into_iter().for_each(|container| snapshot.put_container(container));
     snapshot
 }
 
 fn found(snapshot: &Snapshot, reference: &str) -> Result<u8, &'static str> {
     match snapshot.resolve(reference) {
-        Resolution::One(container) => Ok(container
-            .id
-            .short()
-            .get(..2)
-            .map_or(0, |hex| u8::from_str_radix(hex, 16).unwrap())),
+        Resolution::One(container) => {
+            Ok(container.id.short().get(..2).map_or(0, |hex| u8::from_str_radix(hex, 16).unwrap()))
+        }
         Resolution::Unknown => Err("unknown"),
         Resolution::Ambiguous(_) => Err("ambiguous"),
     }
@@ -83,10 +76,7 @@ fn a_container_answers_to_id_prefix_name_and_node_name() {
 
 #[test]
 fn of_twins_the_living_one_is_meant() {
-    let mut snapshot = fleet(vec![
-        container(1, 1, "web", Phase::Exited),
-        container(2, 2, "web", Phase::Running),
-    ]);
+    let mut snapshot = fleet(vec![container(1, 1, "web", Phase::Exited), container(2, 2, "web", Phase::Running)]);
     assert_eq!(found(&snapshot, "web"), Ok(2));
     assert_eq!(found(&snapshot, "node1/web"), Ok(1));
     let mut down = Node::clone(snapshot.node(NodeId(2)).unwrap());

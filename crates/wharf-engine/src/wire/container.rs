@@ -1,0 +1,227 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use wharf_model::{
+    Attachment, ByteSize, Container, ContainerHealth, ContainerId, Cpus, ListEntry, MountPoint, NodeId, Phase,
+    PublishedPort, Resources, Timestamp, Transport,
+};
+
+use super::{Error, parse, time};
+
+#[derive(Deserialize)]
+struct Id {
+    #[serde(rename = "Id")]
+    id: String,
+}
+
+/// Splits `GET /containers/json` into its entries, each with its id.
+///
+/// # Errors
+/// [`Error::Json`], [`Error::Field`] for an id that is none.
+pub fn listed(body: &[u8]) -> Result<Vec<(ContainerId, &str)>, Error> {
+    let entries: Vec<&RawValue> = parse("GET /containers/json", body)?;
+    let id = |entry: &'_ RawValue| {
+        let id: Id = parse("a container", entry.get().as_bytes())?;
+        id.id.parse::<ContainerId>().map_err(|_| Error::Field { what: "a container", field: "Id", value: id.id })
+    };
+    entries.into_iter().map(|entry| Ok((id(entry)?, entry.get()))).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    #[serde(default)]
+    created: i64,
+    #[serde(rename = "ImageID", default)]
+    image_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    #[serde(default)]
+    created: String,
+    #[serde(default)]
+    name: String,
+    state: State,
+    config: Config,
+    host_config: HostConfig,
+    #[serde(default)]
+    network_settings: Option<NetworkSettings>,
+    #[serde(default)]
+    mounts: Option<Vec<Mount>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct State {
+    status: String,
+    exit_code: i64,
+    started_at: String,
+    finished_at: String,
+    health: Option<Health>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Health {
+    #[serde(default)]
+    status: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    #[serde(default)]
+    image: Box<str>,
+    #[serde(default)]
+    labels: Option<BTreeMap<Box<str>, Box<str>>>,
+    #[serde(default)]
+    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct HostConfig {
+    memory: i64,
+    memory_reservation: i64,
+    nano_cpus: i64,
+    cpu_quota: i64,
+    cpu_period: i64,
+    network_mode: Box<str>,
+    port_bindings: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+}
+
+#[derive(Deserialize)]
+struct Binding {
+    #[serde(rename = "HostIp", default)]
+    address: String,
+    #[serde(rename = "HostPort", default)]
+    port: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct NetworkSettings {
+    ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+    networks: Option<BTreeMap<Box<str>, Option<Endpoint>>>,
+}
+
+#[derive(Deserialize)]
+struct Endpoint {
+    #[serde(rename = "NetworkID", default)]
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct Mount {
+    name: Option<Box<str>>,
+    source: Box<str>,
+    destination: Box<str>,
+}
+
+/// Reads a container from its entry of `GET /containers/json` and from `GET /containers/{id}/json`. `entry` is how it will
+/// be listed.
+///
+/// # Errors
+/// [`Error::Json`], [`Error::Field`]
+pub fn container(node: NodeId, listed: &str, inspected: &str, entry: ListEntry) -> Result<Container, Error> {
+    let listed: Listed = parse("a container", listed.as_bytes())?;
+    let wire: Inspected = parse("GET /containers/{id}/json", inspected.as_bytes())?;
+    let id = wire.id.parse().map_err(|_| Error::Field { what: "a container", field: "Id", value: wire.id })?;
+    let settings = wire.network_settings.unwrap_or_default();
+    let networks = settings
+        .networks
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, endpoint)| Attachment { name, id: endpoint.and_then(|endpoint| endpoint.id.parse().ok()) });
+    let mounts = wire.mounts.unwrap_or_default().into_iter().map(|mount| MountPoint {
+        volume: mount.name.filter(|name| !name.is_empty()),
+        source: mount.source,
+        destination: mount.destination,
+    });
+    Ok(Container {
+        id,
+        node,
+        name: wire.name.trim_start_matches('/').into(),
+        image: wire.config.image,
+        image_id: listed.image_id.parse().ok(),
+        // The entry knows only the second.
+        created: time(&wire.created).unwrap_or(Timestamp::from_secs(listed.created)),
+        // What an engine of tomorrow calls a phase that is not known here is certainly not running.
+        phase: Phase::parse(&wire.state.status).unwrap_or(Phase::Exited),
+        exit_code: wire.state.exit_code,
+        started: time(&wire.state.started_at),
+        finished: time(&wire.state.finished_at),
+        health: health(wire.state.health.as_ref()),
+        labels: wire.config.labels.unwrap_or_default(),
+        reserved: reserved(&wire.host_config),
+        published: published(wire.host_config.port_bindings.as_ref(), settings.ports.as_ref()),
+        exposed: wire.config.exposed_ports.unwrap_or_default().keys().filter_map(|port| container_port(port)).collect(),
+        network_mode: wire.host_config.network_mode,
+        networks: networks.collect(),
+        mounts: mounts.collect(),
+        entry,
+    })
+}
+
+fn health(health: Option<&Health>) -> ContainerHealth {
+    let known = [ContainerHealth::Starting, ContainerHealth::Healthy, ContainerHealth::Unhealthy];
+    let found = health.and_then(|health| known.into_iter().find(|known| known.name() == health.status));
+    found.unwrap_or(ContainerHealth::None)
+}
+
+/// What a container reserves: its limits, or what it asks for at least where it has no memory limit.
+fn reserved(config: &HostConfig) -> Resources {
+    let positive = |value: i64| u64::try_from(value).unwrap_or(0);
+    let memory = if config.memory > 0 { config.memory } else { config.memory_reservation };
+    let nanos = match (config.nano_cpus, config.cpu_quota) {
+        (nanos, _) if nanos > 0 => positive(nanos),
+        (_, quota) if quota > 0 => {
+            // Docker's default period, in microseconds.
+            let period = if config.cpu_period > 0 { config.cpu_period } else { 100_000 };
+            positive(quota).saturating_mul(1_000_000_000) / positive(period)
+        }
+        _ => 0,
+    };
+    Resources { cpus: Cpus::from_nanos(nanos), memory: ByteSize(positive(memory)) }
+}
+
+/// `80/tcp`, or `80`, which is the same.
+fn container_port(text: &str) -> Option<(u16, Transport)> {
+    let (port, transport) = text.split_once('/').unwrap_or((text, "tcp"));
+    Some((port.parse().ok()?, Transport::parse(transport)?))
+}
+
+type Bindings = BTreeMap<String, Option<Vec<Binding>>>;
+
+/// The host's ports that it has, and those it was given or asked for.
+fn published(asked: Option<&Bindings>, has: Option<&Bindings>) -> Vec<PublishedPort> {
+    let mut seen = BTreeSet::new();
+    let mut ports = Vec::new();
+    for (port, bindings) in [has, asked].into_iter().flatten().flatten() {
+        let Some((container, transport)) = container_port(port) else {
+            continue;
+        };
+        for binding in bindings.iter().flatten() {
+            let address = binding.address.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified());
+            let host = binding.port.parse::<u16>().ok().filter(|port| *port > 0);
+            // A port that the engine was to choose is known by now, if the container runs.
+            let chosen = host.is_none() && ports.iter().any(|known: &PublishedPort| known.container == container);
+            if !chosen && seen.insert((address, host, container, transport)) {
+                ports.push(PublishedPort { address, host, container, transport });
+            }
+        }
+    }
+    ports
+}

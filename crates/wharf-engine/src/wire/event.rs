@@ -1,0 +1,120 @@
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use wharf_model::{ContainerId, Timestamp};
+
+use super::{Error, parse};
+
+/// Something that happened on an engine (one line of `GET /events`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// What kind of thing it happened to: `container`, `image`, …
+    pub kind: Box<str>,
+    /// What happened: `start`, `die`, `exec_create: sh`, …
+    pub action: Box<str>,
+    /// The thing's id, or its name where it has none.
+    pub id: Box<str>,
+    /// What the engine tells of the thing: labels, names.
+    pub attributes: BTreeMap<Box<str>, Box<str>>,
+    /// `local` or `swarm`.
+    pub scope: Box<str>,
+    /// When, by the engine's clock.
+    pub time: Timestamp,
+    /// The line as it came.
+    pub raw: Box<str>,
+}
+
+/// What is to be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touched {
+    /// A container.
+    Container(ContainerId),
+    /// The images.
+    Images,
+    /// The networks.
+    Networks,
+    /// The volumes.
+    Volumes,
+}
+
+/// Actions on containers that change nothing that is known of them.
+const FLEETING: [&str; 11] = [
+    "archive-path",
+    "attach",
+    "commit",
+    "copy",
+    "detach",
+    "exec_create",
+    "exec_detach",
+    "exec_die",
+    "exec_start",
+    "export",
+    "top",
+];
+
+#[derive(Deserialize)]
+struct Wire {
+    #[serde(rename = "Type", default)]
+    kind: Box<str>,
+    #[serde(rename = "Action", default)]
+    action: Box<str>,
+    #[serde(rename = "Actor", default)]
+    actor: Actor,
+    #[serde(default)]
+    scope: Box<str>,
+    #[serde(default)]
+    time: i64,
+    #[serde(rename = "timeNano", default)]
+    time_nano: i64,
+}
+
+#[derive(Deserialize, Default)]
+struct Actor {
+    #[serde(rename = "ID", default)]
+    id: Box<str>,
+    #[serde(rename = "Attributes", default)]
+    attributes: Option<BTreeMap<Box<str>, Box<str>>>,
+}
+
+/// Reads one line of `GET /events`.
+///
+/// # Errors
+/// [`Error::Json`]
+pub fn event(line: &[u8]) -> Result<Event, Error> {
+    let wire: Wire = parse("an event", line)?;
+    let time = if wire.time_nano > 0 { Timestamp::from_nanos(wire.time_nano) } else { Timestamp::from_secs(wire.time) };
+    Ok(Event {
+        kind: wire.kind,
+        action: wire.action,
+        id: wire.actor.id,
+        attributes: wire.actor.attributes.unwrap_or_default(),
+        scope: wire.scope,
+        time,
+        raw: String::from_utf8_lossy(line).trim().into(),
+    })
+}
+
+impl Event {
+    /// The action without what follows its colon: `exec_create` of `exec_create: sh -c true`.
+    pub fn verb(&self) -> &str {
+        self.action.split_once(':').map_or(&*self.action, |(verb, _)| verb)
+    }
+
+    /// What has to be read again because of it.
+    pub fn touches(&self) -> Vec<Touched> {
+        let container = |id: &str| id.parse().ok().map(Touched::Container);
+        match &*self.kind {
+            "container" if FLEETING.contains(&self.verb()) => Vec::new(),
+            "container" => container(&self.id).into_iter().collect(),
+            "image" => vec![Touched::Images],
+            "network" => {
+                let attached = self.attributes.get("container").and_then(|id| container(id));
+                attached.into_iter().chain([Touched::Networks]).collect()
+            }
+            // Mounting changes nothing that is listed.
+            "volume" if matches!(&*self.action, "mount" | "unmount") => Vec::new(),
+            "volume" => vec![Touched::Volumes],
+            _ => Vec::new(),
+        }
+    }
+}
