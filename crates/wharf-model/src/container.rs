@@ -90,6 +90,11 @@ impl Phase {
     pub fn is_up(self) -> bool {
         matches!(self, Self::Running | Self::Paused | Self::Restarting)
     }
+
+    /// Whether it takes room on its node: it is up, or has been created to be started soon. What has ended does not.
+    pub fn takes_room(self) -> bool {
+        self.is_up() || self == Self::Created
+    }
 }
 
 /// What a container's health check says.

@@ -57,10 +57,10 @@ impl Node {
         self.health == Health::Healthy
     }
 
-    /// What its up containers reserve, without those being created now.
+    /// What its containers reserve, without those that are only promised yet.
     pub fn reserved(&self) -> Resources {
         let mut sum = Resources::default();
-        for container in self.containers.values().filter(|container| container.phase.is_up()) {
+        for container in self.containers.values().filter(|container| container.phase.takes_room()) {
             sum += container.reserved;
         }
         sum

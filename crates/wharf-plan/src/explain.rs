@@ -1,0 +1,130 @@
+use std::{collections::BTreeMap, fmt};
+
+use wharf_model::{ByteSize, Cpus, Health, PublishedPort};
+
+/// Why a node cannot take a container.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// It does not answer.
+    Unhealthy(&'static str),
+    /// A create has failed there just now.
+    Excluded,
+    /// It has too little memory left.
+    Memory {
+        /// What is asked for.
+        asked: ByteSize,
+        /// What is left.
+        free: ByteSize,
+    },
+    /// It has too little processor time left.
+    Cpus {
+        /// What is asked for.
+        asked: Cpus,
+        /// What is left.
+        free: Cpus,
+    },
+    /// A port of the host is taken.
+    Port {
+        /// Which, as `80/tcp`.
+        port: String,
+        /// By what container; `None` by one that is being created.
+        by: Option<Box<str>>,
+    },
+    /// Something that the container depends on is elsewhere.
+    Elsewhere {
+        /// What.
+        what: String,
+        /// Where.
+        names: Vec<Box<str>>,
+    },
+    /// An expression does not hold.
+    Constraint {
+        /// Which.
+        expression: String,
+        /// What the node has instead; `None` if it has no such label.
+        has: Option<Box<str>>,
+    },
+}
+
+/// A node that cannot take a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its name.
+    pub node: Box<str>,
+    /// The rule that it fails.
+    pub filter: &'static str,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// No node can take a container; why not, node by node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Unplaceable {
+    /// Every node and why it cannot.
+    pub rejected: Vec<Rejection>,
+}
+
+/// Nodes named in one line; the others are counted.
+const NAMED: usize = 5;
+
+/// Lines; there are few reasons, however many nodes there are.
+const LINES: usize = 8;
+
+impl Reason {
+    pub(crate) fn unhealthy(health: Health) -> Self {
+        Self::Unhealthy(match health {
+            Health::Pending => "has not been reached yet",
+            _ => "does not answer",
+        })
+    }
+
+    pub(crate) fn port(port: &PublishedPort, by: Option<&str>) -> Self {
+        let address = port.address.map_or_else(String::new, |address| format!("{address}:"));
+        let number = port.host.unwrap_or_default();
+        Self::Port { port: format!("{address}{number}/{}", port.transport.name()), by: by.map(Into::into) }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unhealthy(how) => f.write_str(how),
+            Self::Excluded => f.write_str("failed to create it just now"),
+            Self::Memory { asked, free } => write!(f, "lacks memory: {asked} asked for, {free} free"),
+            Self::Cpus { asked, free } => write!(f, "lacks CPUs: {asked} asked for, {free} free"),
+            Self::Port { port, by: Some(by) } => write!(f, "port {port} is taken by {by}"),
+            Self::Port { port, by: None } => write!(f, "port {port} is taken by a container that is being created"),
+            Self::Elsewhere { what, names } if names.is_empty() => write!(f, "{what} is on no node that is known"),
+            Self::Elsewhere { what, names } => write!(f, "{what} is on {}", names.join(", ")),
+            Self::Constraint { expression, has: Some(has) } => write!(f, "constraint {expression} fails: it is {has}"),
+            Self::Constraint { expression, has: None } => write!(f, "constraint {expression} fails: it has none"),
+        }
+    }
+}
+
+impl fmt::Display for Unplaceable {
+    /// The predecessor's first line, then the nodes by reason, the commonest reason first.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rejected.is_empty() {
+            return f.write_str("No healthy node available in the cluster: no node is known yet");
+        }
+        let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for rejection in &self.rejected {
+            groups.entry(rejection.reason.to_string()).or_default().push(&rejection.node);
+        }
+        let mut groups: Vec<_> = groups.into_iter().collect();
+        groups.sort_by_key(|(_, nodes)| std::cmp::Reverse(nodes.len()));
+        f.write_str("Unable to find a node that satisfies the following conditions")?;
+        for (reason, nodes) in groups.iter().take(LINES) {
+            let named = nodes.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+            match nodes.len().saturating_sub(NAMED) {
+                0 => write!(f, "\n  {named}: {reason}")?,
+                more => write!(f, "\n  {named} and {more} more: {reason}")?,
+            }
+        }
+        match groups.len().saturating_sub(LINES) {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more reasons on other nodes"),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The decisions of Wharf as pure functions: what is wanted and what is known go in, a decision and its explanation come out.
+//!
+//! **Invariant:** no clock, no randomness, no I/O. Whoever asks twice with the same arguments gets the same answer.
+
+mod explain;
+mod expression;
+mod filter;
+mod place;
+mod strategy;
+mod workload;
+
+pub use crate::{
+    explain::{Reason, Rejection, Unplaceable},
+    expression::{Expression, ParseExpressionError},
+    filter::filter_names,
+    place::{Placement, Policy, Seed, place},
+    strategy::Strategy,
+    workload::{Requirement, Workload},
+};

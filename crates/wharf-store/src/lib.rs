@@ -1,0 +1,3 @@
+//! How engines are found, and (to come) where what must outlive a process is kept.
+
+pub mod discovery;
