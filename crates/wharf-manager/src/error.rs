@@ -13,10 +13,7 @@ pub struct Error {
 impl Error {
     /// A failure of that class.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self {
-            class,
-            message: message.into(),
-        }
+        Self { class, message: message.into() }
     }
 
     /// The request cannot be understood or makes no sense.

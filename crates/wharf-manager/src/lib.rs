@@ -1,6 +1,29 @@
 //! The control plane: the state of the fleet, and the Docker API in front of it.
 
+use wharf_model::ApiVersion;
+
+mod create;
 mod error;
+mod fleet;
+mod front;
+mod lines;
+mod manager;
 mod view;
 
-pub use crate::error::Error;
+pub use crate::{
+    error::Error,
+    front::{ListenError, Listener},
+    manager::{Config, Identity, Manager},
+};
+
+/// The newest version of Docker's API that clients may speak.
+pub const API_NEWEST: ApiVersion = ApiVersion::new(1, 41);
+
+/// The oldest version of Docker's API that clients may speak.
+pub const API_OLDEST: ApiVersion = ApiVersion::new(1, 24);
+
+/// Wharf's own version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the `Server` header says.
+pub(crate) const SERVER: &str = concat!("Wharf/", env!("CARGO_PKG_VERSION"), " (linux)");

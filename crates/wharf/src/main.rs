@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// One Docker for all your hosts.
+mod lab;
+mod serve;
+
+/// One Docker for all your hosts: the Docker API in front of a fleet of Docker engines.
 #[derive(Debug, Parser)]
 #[command(name = "wharf", version, max_term_width = 100)]
 struct Cli {
@@ -14,8 +17,23 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Serve(serve::Options),
+    Lab(lab::Options),
+}
 
 fn main() -> ExitCode {
-    match Cli::parse().command {}
+    let result = match Cli::parse().command {
+        Command::Serve(options) => serve::run(options),
+        Command::Lab(options) => lab::run(options),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln(&format!("wharf: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "this is the command's own voice")]
+fn eprintln(text: &str) {
+    eprintln!("{text}");
 }

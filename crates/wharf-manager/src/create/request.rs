@@ -1,0 +1,183 @@
+//! The request as a whole.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use wharf_model::{ByteSize, Cpus, PublishedPort, Resources, Snapshot, Transport};
+use wharf_plan::Workload;
+
+use super::{
+    expressions,
+    references::{self, References},
+};
+use crate::Error;
+
+/// A create request that has been understood.
+#[derive(Debug, Clone)]
+pub(crate) struct CreateRequest {
+    /// The image, as the user named it.
+    pub(crate) image: String,
+    /// What is to be placed.
+    pub(crate) workload: Workload,
+    body: Map<String, Value>,
+    /// Paths of the host that are mounted.
+    binds: Vec<String>,
+    nodes: usize,
+}
+
+/// The few fields that are decided on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct View {
+    image: String,
+    labels: Option<BTreeMap<Box<str>, Box<str>>>,
+    exposed_ports: Option<BTreeMap<String, Value>>,
+    host_config: Option<HostView>,
+    // Where clients of before 1.18 had them.
+    memory: i64,
+}
+
+/// The few fields of `HostConfig` that are decided on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct HostView {
+    memory: i64,
+    memory_reservation: i64,
+    nano_cpus: i64,
+    cpu_quota: i64,
+    cpu_period: i64,
+    network_mode: String,
+    port_bindings: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Binding {
+    #[serde(rename = "HostIp")]
+    address: String,
+    #[serde(rename = "HostPort")]
+    port: String,
+}
+
+impl CreateRequest {
+    /// Understands a request's body, in the light of what is known of the fleet.
+    ///
+    /// # Errors
+    /// [`wharf_model::Class::Invalid`] for what is malformed, [`wharf_model::Class::NotFound`] for what it refers to and is
+    /// not there, in Docker's words where Docker has some.
+    pub(crate) fn parse(body: &[u8], name: Option<&str>, snapshot: &Snapshot) -> Result<Self, Error> {
+        let malformed = |error: serde_json::Error| Error::invalid(format!("invalid JSON: {error}"));
+        if body.trim_ascii().is_empty() {
+            return Err(Error::invalid("invalid JSON: got EOF while reading request body"));
+        }
+        let mut body: Map<String, Value> = serde_json::from_slice(body).map_err(malformed)?;
+        let view: View = serde_json::from_value(Value::Object(body.clone())).map_err(malformed)?;
+        let name = name.map(check_name).transpose()?;
+        if view.image.is_empty() {
+            return Err(Error::invalid("no image is named: Image is empty"));
+        }
+        let constraints = expressions::take(&mut body)?;
+        let References { requirements, binds } = references::resolve(&mut body, snapshot)?;
+        let host = view.host_config.unwrap_or_default();
+        let host_network = host.network_mode == "host";
+        let exposed = view.exposed_ports.unwrap_or_default();
+        let workload = Workload {
+            name: name.map(Into::into),
+            image: view.image.as_str().into(),
+            resources: resources(&host, view.memory),
+            published: if host_network { Vec::new() } else { published(&host)? },
+            host_ports: if host_network {
+                exposed.keys().filter_map(|port| container_port(port)).collect()
+            } else {
+                Vec::new()
+            },
+            labels: view.labels.unwrap_or_default(),
+            constraints,
+            requirements,
+            exclude: std::collections::BTreeSet::new(),
+        };
+        let nodes = snapshot.nodes().count();
+        Ok(Self { image: view.image, workload, body, binds, nodes })
+    }
+
+    /// The body for the engine, with one more label.
+    ///
+    /// # Errors
+    /// [`wharf_model::Class::Invalid`] if the labels are no object.
+    pub(crate) fn body_with_label(&self, key: &str, value: &str) -> Result<Vec<u8>, Error> {
+        let mut body = self.body.clone();
+        let labels = body.entry("Labels").or_insert(Value::Null);
+        if labels.is_null() {
+            *labels = Value::Object(Map::new());
+        }
+        let labels = labels.as_object_mut().ok_or_else(|| Error::invalid("invalid JSON: Labels is no object"))?;
+        labels.insert(key.to_owned(), Value::String(value.to_owned()));
+        serde_json::to_vec(&body).map_err(|error| Error::internal(error.to_string()))
+    }
+
+    /// What the user should know of the container's place.
+    pub(crate) fn warnings(&self, node: &str) -> Vec<String> {
+        if self.nodes < 2 {
+            return Vec::new();
+        }
+        self.binds
+            .iter()
+            .map(|path| format!("{path} is the path of that name on {node}, where the container is"))
+            .collect()
+    }
+}
+
+/// Docker's rule, in Docker's words.
+fn check_name(name: &str) -> Result<&str, Error> {
+    let bare = name.trim_start_matches('/');
+    let mut chars = bare.chars();
+    let first = chars.next().is_some_and(|c| c.is_ascii_alphanumeric());
+    if first && bare.len() > 1 && chars.all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)) {
+        return Ok(bare);
+    }
+    Err(Error::invalid(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")))
+}
+
+fn resources(host: &HostView, legacy_memory: i64) -> Resources {
+    let positive = |value: i64| u64::try_from(value).unwrap_or(0);
+    let memory = [host.memory, legacy_memory, host.memory_reservation].into_iter().find(|memory| *memory > 0);
+    let nanos = if host.nano_cpus > 0 {
+        positive(host.nano_cpus)
+    } else {
+        // Docker's default period, in microseconds.
+        let period = if host.cpu_period > 0 { host.cpu_period } else { 100_000 };
+        positive(host.cpu_quota).saturating_mul(1_000_000_000) / positive(period)
+    };
+    Resources { cpus: Cpus::from_nanos(nanos), memory: ByteSize(memory.map_or(0, positive)) }
+}
+
+/// `80/tcp`, or `80`, which is the same.
+fn container_port(text: &str) -> Option<(u16, Transport)> {
+    let (port, transport) = text.split_once('/').unwrap_or((text, "tcp"));
+    Some((port.parse().ok()?, Transport::parse(transport)?))
+}
+
+fn published(host: &HostView) -> Result<Vec<PublishedPort>, Error> {
+    let mut ports = Vec::new();
+    for (port, bindings) in host.port_bindings.iter().flatten() {
+        let bad = |what: &str| Error::invalid(format!("invalid port specification: {what:?}"));
+        let (container, transport) = container_port(port).ok_or_else(|| bad(port))?;
+        for binding in bindings.iter().flatten() {
+            let address = match binding.address.as_str() {
+                "" => None,
+                text => {
+                    Some(text.parse::<std::net::IpAddr>().map_err(|_| bad(text))?).filter(|ip| !ip.is_unspecified())
+                }
+            };
+            // Of a range the engine takes any that is free: nothing to be had exclusively.
+            let host = match binding.port.as_str() {
+                "" | "0" => None,
+                range if range.contains('-') => None,
+                text => Some(text.parse::<u16>().map_err(|_| bad(text))?),
+            };
+            ports.push(PublishedPort { address, host, container, transport });
+        }
+    }
+    Ok(ports)
+}

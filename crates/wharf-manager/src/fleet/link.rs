@@ -1,0 +1,161 @@
+//! The way to one node's engine.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use wharf_engine::{Body, Client, Error, empty, full, wire::Touched};
+use wharf_model::{ApiVersion, NodeId};
+
+/// A request that takes longer than this makes us ask whether its engine is there at all.
+const IMPATIENCE: Duration = Duration::from_millis(400);
+
+/// How long a change may take to be read back before its author is answered anyway.
+const OBSERVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Reads that may wait for a node's watcher; who asks for one more waits.
+pub(super) const OBSERVATIONS: usize = 1024;
+
+/// Somebody changed something and waits until the state knows it.
+#[derive(Debug)]
+pub(super) struct Observation {
+    pub(super) touched: Touched,
+    pub(super) done: oneshot::Sender<()>,
+}
+
+/// The API versions that an engine speaks, the oldest and the newest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Versions {
+    pub(super) oldest: ApiVersion,
+    pub(super) newest: ApiVersion,
+}
+
+/// The way to one node's engine. It knows whether the engine answers, and gives up a request when it stops to.
+#[derive(Debug)]
+pub(crate) struct Link {
+    node: NodeId,
+    client: Client,
+    up: watch::Sender<Option<Versions>>,
+    suspect: AtomicBool,
+    doubt: Notify,
+    observations: mpsc::Sender<Observation>,
+}
+
+impl Link {
+    pub(super) fn new(node: NodeId, client: Client, observations: mpsc::Sender<Observation>) -> Self {
+        let (suspect, doubt) = (AtomicBool::new(false), Notify::new());
+        Self { node, client, up: watch::channel(None).0, suspect, doubt, observations }
+    }
+
+    /// The node it leads to.
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The engine's API, without a look at whether it is up.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The engine answers and speaks these versions.
+    pub(super) fn set_up(&self, versions: Versions) {
+        self.suspect.store(false, Ordering::Relaxed);
+        self.up.send_replace(Some(versions));
+    }
+
+    /// The engine does not answer: requests under way are given up.
+    pub(super) fn set_down(&self) {
+        self.up.send_replace(None);
+    }
+
+    /// Whether the engine is slow to answer just now.
+    pub(super) fn set_suspect(&self, suspect: bool) {
+        self.suspect.store(suspect, Ordering::Relaxed);
+    }
+
+    /// Whether the engine is slow to answer just now, and had better not be given new work.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    /// Waits until somebody doubts that the engine is there.
+    pub(super) async fn doubted(&self) {
+        self.doubt.notified().await;
+    }
+
+    /// `/v1.41` and `rest`: the version nearest to `wanted` that the engine speaks.
+    pub(crate) fn path(&self, wanted: ApiVersion, rest: &str) -> String {
+        let spoken = match *self.up.borrow() {
+            Some(versions) => wanted.clamp(versions.oldest, versions.newest),
+            None => wanted,
+        };
+        format!("/v{spoken}{rest}")
+    }
+
+    /// Sends a request and gives the head of the answer; given up when the engine is found not to answer.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Error> {
+        self.unless_down(self.client.send(request)).await
+    }
+
+    /// Sends a request and reads the whole answer, in at most `within`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        within: Duration,
+    ) -> Result<Bytes, Error> {
+        let json = body.is_some();
+        let mut request = self.client.request(method, path, body.map_or_else(empty, full))?;
+        if json {
+            let kind = http::HeaderValue::from_static("application/json");
+            request.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        }
+        self.unless_down(self.client.call(request, within)).await
+    }
+
+    /// Has a thing read again and waits until every new snapshot shows it as it is now.
+    pub(crate) async fn observe(&self, touched: Touched) {
+        let (done, wait) = oneshot::channel();
+        let observe = async {
+            if self.observations.send(Observation { touched, done }).await.is_ok() {
+                // An error means that the engine went away: the state says so then.
+                drop(wait.await);
+            }
+        };
+        if tokio::time::timeout(OBSERVE_WITHIN, observe).await.is_err() {
+            tracing::warn!(node = self.node.0, "a change could not be read back within {OBSERVE_WITHIN:?}");
+        }
+    }
+
+    async fn unless_down<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let mut up = self.up.subscribe();
+        let endpoint = self.client.endpoint().clone();
+        let down = |unsent| Error::Unreachable { endpoint, unsent, source: "it does not answer".into() };
+        if up.borrow_and_update().is_none() {
+            return Err(down(true));
+        }
+        let doubt = async {
+            loop {
+                tokio::time::sleep(IMPATIENCE).await;
+                self.doubt.notify_one();
+            }
+        };
+        tokio::select! {
+            answer = call => answer,
+            _ = up.wait_for(Option::is_none) => Err(down(false)),
+            () = doubt => unreachable!("doubt never ends"),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Finding again, or removing, what a create has made whose answer was lost.
+//!
+//! Every create writes its id and the number of its attempt in a label. A container that carries the mark of an attempt
+//! that was given up, and that has never been started, is nobody's: it is removed where and when it turns up.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use wharf_engine::Client;
+use wharf_model::{Container, Phase, Snapshot};
+
+/// The label that holds a create's id and attempt.
+pub(crate) const MARK: &str = "wharf.create";
+
+/// Creates that were given up and are remembered: a lost answer is rare, and it turns up when its node does.
+const REMEMBERED: usize = 10_000;
+
+/// Removing what never ran is quick.
+const REMOVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// One create: its id, and how often it has been tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Creation {
+    id: Box<str>,
+    attempt: u32,
+}
+
+/// The attempts that were given up. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Orphans(Arc<Mutex<BTreeMap<Box<str>, u32>>>);
+
+impl Creation {
+    /// A new create, before its first attempt.
+    pub(crate) fn new() -> Self {
+        let mut bytes = [0; 16];
+        // The kernel's generator never fails once it is seeded, which it is long before we run.
+        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        debug_assert_eq!(filled, Ok(bytes.len()));
+        Self { id: bytes.iter().map(|byte| format!("{byte:02x}")).collect(), attempt: 0 }
+    }
+
+    /// The next attempt.
+    pub(crate) fn next(&mut self) {
+        self.attempt += 1;
+    }
+
+    /// What the label says.
+    fn parse(mark: &str) -> Option<Self> {
+        let (id, attempt) = mark.split_once('.')?;
+        Some(Self { id: id.into(), attempt: attempt.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Creation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.id, self.attempt)
+    }
+}
+
+impl Orphans {
+    /// This attempt, and those before it, are given up: whatever they made is nobody's.
+    pub(crate) fn give_up(&self, creation: &Creation) {
+        let mut given_up = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        given_up.insert(creation.id.clone(), creation.attempt);
+        if given_up.len() > REMEMBERED {
+            given_up.pop_first();
+        }
+    }
+
+    /// Removes a container if it is what a given-up create has left.
+    pub(super) async fn remove_if_orphan(&self, container: &Container, client: &Client, snapshot: &Snapshot) {
+        if !self.is_orphan(container, snapshot) {
+            return;
+        }
+        tracing::info!(container = %container.name, "removing what a create has left whose answer was lost");
+        // No force: an engine refuses to remove what somebody has started in the meantime.
+        let removed = async {
+            let request = client.request(
+                http::Method::DELETE,
+                &format!("/containers/{}", container.id),
+                wharf_engine::empty(),
+            )?;
+            client.call(request, REMOVE_WITHIN).await
+        };
+        if let Err(error) = removed.await {
+            tracing::warn!(container = %container.name, "cannot remove it: {error}");
+        }
+    }
+
+    fn is_orphan(&self, container: &Container, snapshot: &Snapshot) -> bool {
+        if container.phase != Phase::Created {
+            return false;
+        }
+        let Some(creation) = container.labels.get(MARK).and_then(|mark| Creation::parse(mark)) else { return false };
+        let given_up = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&creation.id).copied();
+        if given_up.is_some_and(|attempt| creation.attempt <= attempt) {
+            return true;
+        }
+        // Another manager's, or this one's before it was started again: a later attempt has won.
+        snapshot.containers_named(&container.name).any(|twin| {
+            let mark = twin.labels.get(MARK).and_then(|mark| Creation::parse(mark));
+            twin.id != container.id
+                && mark.is_some_and(|mark| mark.id == creation.id && mark.attempt > creation.attempt)
+        })
+    }
+}

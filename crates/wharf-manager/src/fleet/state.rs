@@ -1,0 +1,219 @@
+//! What changes the state, and how: synchronous, total, no I/O.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use imbl::OrdMap;
+use wharf_model::{
+    Container, ContainerId, Endpoint, Engine, Health, Image, Network, Node, NodeId, Reservation, ReservationId,
+    Snapshot, Timestamp, Volume,
+};
+use wharf_plan::{Placement, Policy, Seed, Unplaceable, Workload};
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Discovery names these engines; those that it no longer names leave.
+    Discovered(BTreeSet<Endpoint>),
+    /// An engine said who it is.
+    Contacted(NodeId, Arc<Engine>),
+    /// An engine was read as a whole: it is healthy, and this is all it has.
+    Listed(NodeId, Box<Listing>),
+    /// A container is like this now.
+    Changed(Box<Container>),
+    /// A container is no more.
+    Gone(NodeId, ContainerId),
+    /// A node has these images.
+    Images(NodeId, Vec<Image>),
+    /// A node has these networks.
+    Networks(NodeId, Vec<Network>),
+    /// A node has these volumes.
+    Volumes(NodeId, Vec<Volume>),
+    /// A node does not answer, or its answers make no sense.
+    Failing(NodeId, Arc<str>),
+    /// A promise was kept, or broken.
+    Released(ReservationId),
+}
+
+/// All that an engine has.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) containers: Vec<Container>,
+    pub(crate) images: Vec<Image>,
+    pub(crate) networks: Vec<Network>,
+    pub(crate) volumes: Vec<Volume>,
+}
+
+/// A wish for a place: what is to be placed, and what is not to be tried again.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) workload: Workload,
+    /// Nodes that are slow to answer just now: taken only if there is no other.
+    pub(crate) suspects: BTreeSet<NodeId>,
+}
+
+/// Why there is no promise.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Another container has the name, or is about to.
+    NameTaken {
+        name: Box<str>,
+        /// The container that has it; `None` while it is being created.
+        by: Option<ContainerId>,
+    },
+    /// No node can take it.
+    Unplaceable(Unplaceable),
+}
+
+/// The state, and what only its writer needs.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) snapshot: Snapshot,
+    ids: BTreeMap<Endpoint, NodeId>,
+    next_node: u32,
+    next_reservation: u64,
+    policy: Policy,
+}
+
+impl State {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self { snapshot: Snapshot::default(), ids: BTreeMap::new(), next_node: 1, next_reservation: 1, policy }
+    }
+
+    /// Takes in what happened at `now`.
+    pub(crate) fn apply(&mut self, event: Event, now: Timestamp) {
+        match event {
+            Event::Discovered(endpoints) => self.discovered(endpoints, now),
+            Event::Contacted(id, engine) => {
+                let name = self.unique_name(id, &engine.hostname);
+                self.change(id, now, |node| {
+                    node.name = name;
+                    node.engine = Some(engine);
+                });
+            }
+            Event::Listed(id, listing) => self.change(id, now, |node| {
+                node.health = Health::Healthy;
+                node.error = None;
+                node.containers = listing.containers.into_iter().map(|one| (one.id, Arc::new(one))).collect();
+                node.images = keyed(listing.images, |image| image.id);
+                node.networks = keyed(listing.networks, |network| network.id);
+                node.volumes = keyed(listing.volumes, |volume| Arc::clone(&volume.name));
+            }),
+            Event::Changed(container) => self.snapshot.put_container(*container),
+            Event::Gone(node, id) => self.snapshot.remove_container(node, id),
+            Event::Images(id, images) => self.change(id, now, |node| node.images = keyed(images, |image| image.id)),
+            Event::Networks(id, networks) => {
+                self.change(id, now, |node| node.networks = keyed(networks, |network| network.id));
+            }
+            Event::Volumes(id, volumes) => {
+                self.change(id, now, |node| node.volumes = keyed(volumes, |volume| Arc::clone(&volume.name)));
+            }
+            Event::Failing(id, error) => self.change(id, now, |node| {
+                if node.health == Health::Healthy {
+                    node.health = Health::Unhealthy;
+                }
+                node.error = Some(error);
+            }),
+            Event::Released(id) => self.snapshot.remove_reservation(id),
+        }
+        self.snapshot.version += 1;
+    }
+
+    /// Promises a name and a place. Choosing and promising is one step, so that no two containers are promised the same.
+    pub(crate) fn place(&mut self, place: &Place) -> Result<(Reservation, Placement), Refusal> {
+        let want = &place.workload;
+        if let Some(name) = &want.name {
+            self.check_name(name)?;
+        }
+        let policy = Policy { suspects: place.suspects.clone(), ..self.policy.clone() };
+        let seed = Seed(self.next_reservation);
+        let placement = wharf_plan::place(want, &self.snapshot, &policy, seed).map_err(Refusal::Unplaceable)?;
+        let reservation = Reservation {
+            id: self.next_reservation(),
+            name: want.name.clone(),
+            node: Some(placement.node),
+            image: want.image.clone(),
+            resources: want.resources,
+            published: want.published.clone(),
+            labels: want.labels.clone(),
+        };
+        self.promise(reservation.clone());
+        Ok((reservation, placement))
+    }
+
+    /// Promises a name alone, for a rename.
+    pub(crate) fn claim(&mut self, name: Box<str>) -> Result<ReservationId, Refusal> {
+        self.check_name(&name)?;
+        let id = self.next_reservation();
+        self.promise(Reservation {
+            id,
+            name: Some(name),
+            node: None,
+            image: "".into(),
+            resources: wharf_model::Resources::default(),
+            published: Vec::new(),
+            labels: BTreeMap::new(),
+        });
+        Ok(id)
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), Refusal> {
+        if !self.snapshot.name_taken(name) {
+            return Ok(());
+        }
+        let by = self.snapshot.containers_named(name).next().map(|container| container.id);
+        Err(Refusal::NameTaken { name: name.into(), by })
+    }
+
+    fn next_reservation(&mut self) -> ReservationId {
+        let id = ReservationId(self.next_reservation);
+        self.next_reservation += 1;
+        id
+    }
+
+    fn promise(&mut self, reservation: Reservation) {
+        self.snapshot.put_reservation(reservation);
+        self.snapshot.version += 1;
+    }
+
+    fn discovered(&mut self, endpoints: BTreeSet<Endpoint>, now: Timestamp) {
+        let gone: Vec<_> =
+            self.ids.iter().filter(|(endpoint, _)| !endpoints.contains(endpoint)).map(|(_, id)| *id).collect();
+        self.ids.retain(|endpoint, _| endpoints.contains(endpoint));
+        gone.into_iter().for_each(|id| self.snapshot.remove_node(id));
+        for endpoint in endpoints {
+            if self.ids.contains_key(&endpoint) {
+                continue;
+            }
+            let id = NodeId(self.next_node);
+            self.next_node += 1;
+            self.ids.insert(endpoint.clone(), id);
+            self.snapshot.put_node(Node::pending(id, endpoint, now));
+        }
+    }
+
+    fn change(&mut self, id: NodeId, now: Timestamp, change: impl FnOnce(&mut Node)) {
+        // A node that discovery took away while its engine was read: nobody waits for this any more.
+        let Some(node) = self.snapshot.node(id) else { return };
+        let mut node = Node::clone(node);
+        node.updated = now;
+        change(&mut node);
+        self.snapshot.put_node(node);
+    }
+
+    /// Hosts may share a name (clones do): all but the first get a number.
+    fn unique_name(&self, id: NodeId, hostname: &str) -> Arc<str> {
+        let taken = |name: &str| self.snapshot.nodes().any(|node| node.id != id && &*node.name == name);
+        let hostname = if hostname.is_empty() { "node" } else { hostname };
+        if !taken(hostname) {
+            return hostname.into();
+        }
+        (2u32..).map(|number| format!("{hostname}-{number}")).find(|name| !taken(name)).unwrap_or_default().into()
+    }
+}
+
+fn keyed<K: Ord + Clone, V: Clone>(values: Vec<V>, key: impl Fn(&V) -> K) -> OrdMap<K, Arc<V>> {
+    values.into_iter().map(|value| (key(&value), Arc::new(value))).collect()
+}

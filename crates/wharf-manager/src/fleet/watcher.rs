@@ -1,0 +1,359 @@
+//! One task per engine: says hello, subscribes to its events, reads all it has, and reads again whatever an event touches.
+//!
+//! An event is only a hint that something changed: what is put in the state is always read from the engine afterwards.
+//! So events may be lost, doubled or out of order, and the state is right all the same once they have been followed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use hyper::body::Incoming;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use wharf_engine::{
+    Error as EngineError,
+    wire::{self, Touched},
+};
+use wharf_model::{ContainerId, Health, Node, Timestamp};
+
+use super::{
+    Fleet, Link, NodeEvent, Orphans,
+    link::{Observation, Versions},
+    reader::{Error, Reader},
+    state::Event,
+};
+use crate::{API_NEWEST, lines::Lines};
+
+/// An engine from which nothing was heard for this long is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// The time it has to answer, first and second time. The first failure makes it a suspect, the second unhealthy.
+const PROBE_WITHIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(1)];
+
+/// All that an engine has is read again this often, whatever its events said.
+const RELIST: Duration = Duration::from_secs(60);
+
+/// Between two attempts to reach an engine: first and longest.
+const RETRY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
+
+/// Things of one engine that are read at once.
+const READS: usize = 16;
+
+/// A thing to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Job {
+    Container(ContainerId),
+    Images,
+    Networks,
+    Volumes,
+    /// All of it is compared with what is known, to find what events did not tell.
+    Everything,
+    /// What broken creates have left is removed.
+    Sweep,
+}
+
+/// A job that waits or runs, and those who wait for it.
+#[derive(Debug, Default)]
+struct Pending {
+    running: bool,
+    /// Something changed since it began: it has to run again.
+    again: bool,
+    waiting: Vec<oneshot::Sender<()>>,
+    waiting_again: Vec<oneshot::Sender<()>>,
+}
+
+/// Watches one engine for as long as it belongs to the fleet.
+pub(super) struct Watcher {
+    fleet: Fleet,
+    link: Arc<Link>,
+    observations: mpsc::Receiver<Observation>,
+    orphans: Orphans,
+    /// The engine's time of the last event that was seen: a later subscription begins there.
+    last_event: Option<Timestamp>,
+}
+
+/// What one connection to an engine has in hand.
+struct Session<'a> {
+    fleet: &'a Fleet,
+    link: &'a Link,
+    orphans: &'a Orphans,
+    reader: Reader,
+    pending: BTreeMap<Job, Pending>,
+    queue: VecDeque<Job>,
+    running: FuturesUnordered<BoxFuture<'static, (Job, Result<Vec<Job>, Error>)>>,
+    heard: Instant,
+}
+
+// === impl Watcher ===
+
+impl Watcher {
+    pub(super) fn new(
+        fleet: Fleet,
+        link: Arc<Link>,
+        observations: mpsc::Receiver<Observation>,
+        orphans: Orphans,
+    ) -> Self {
+        Self { fleet, link, observations, orphans, last_event: None }
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self) {
+        let mut retry = RETRY[0];
+        loop {
+            let began = Instant::now();
+            let Err(error) = self.session().await;
+            self.link.set_down();
+            let text = error.text();
+            tracing::debug!(engine = %self.link.client().endpoint(), "{text}");
+            self.note_failure(&text);
+            self.fleet.apply(Event::Failing(self.link.node(), text)).await;
+            // Who waits for something to be read back must not wait for an engine that is away.
+            while self.observations.try_recv().is_ok() {}
+            if began.elapsed() > RETRY[1] {
+                retry = RETRY[0];
+            }
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(RETRY[1]);
+        }
+    }
+
+    fn note_failure(&self, text: &str) {
+        let snapshot = self.fleet.snapshot();
+        let Some(node) = snapshot.node(self.link.node()) else { return };
+        if node.health == Health::Healthy || node.error.as_deref() != Some(text) {
+            tracing::warn!("{} does not answer: {text}", node.name);
+        }
+    }
+
+    async fn session(&mut self) -> Result<Infallible, Error> {
+        let node = self.link.node();
+        let mut reader = Reader { client: self.link.client().clone(), node, version: API_NEWEST };
+        let engine = reader.contact().await?;
+        let versions = Versions { oldest: engine.min_api, newest: engine.api };
+        reader.version = API_NEWEST.clamp(versions.oldest, versions.newest);
+        self.fleet.apply(Event::Contacted(node, Arc::new(engine))).await;
+
+        // Subscribe, then list, then follow: nothing can fall in between.
+        let mut lines = Lines::new(self.subscribe(&reader).await?);
+        let listing = match self.known() {
+            Some(node) => reader.listing(&node).await?,
+            None => return Err(gone(&reader)),
+        };
+        self.fleet.apply(Event::Listed(node, Box::new(listing))).await;
+        self.link.set_up(versions);
+        if let Some(node) = self.known() {
+            tracing::info!("{} is healthy: {} containers", node.name, node.containers.len());
+        }
+
+        let mut session = Session::new(&self.fleet, &self.link, &self.orphans, reader);
+        session.want(Job::Sweep, None);
+        let mut relist = tokio::time::interval_at(Instant::now() + RELIST, RELIST);
+        loop {
+            let silence = session.heard + SILENCE;
+            tokio::select! {
+                line = lines.next() => {
+                    session.heard = Instant::now();
+                    match line.map_err(|error| session.broken(error))? {
+                        Some(line) => session.event(&line, &mut self.last_event),
+                        None => return Err(session.broken("its stream of events ended".into())),
+                    }
+                }
+                Some(observation) = self.observations.recv() => session.want_touched(observation.touched, Some(observation.done)),
+                Some((job, result)) = session.running.next() => session.done(job, result),
+                _ = relist.tick() => session.want(Job::Everything, None),
+                () = tokio::time::sleep_until(silence) => session.probe().await?,
+                () = self.link.doubted() => {
+                    if session.heard.elapsed() > PROBE_WITHIN[0] {
+                        session.probe().await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn known(&self) -> Option<Arc<Node>> {
+        self.fleet.snapshot().node(self.link.node()).cloned()
+    }
+
+    async fn subscribe(&self, reader: &Reader) -> Result<Incoming, Error> {
+        let since = self.last_event.map_or_else(String::new, |time| format!("?since={time}"));
+        let path = format!("/v{}/events{since}", reader.version);
+        let request = reader.client.request(http::Method::GET, &path, wharf_engine::empty())?;
+        let late = |_| EngineError::Late { endpoint: reader.client.endpoint().clone(), after: RETRY[1] };
+        let response = tokio::time::timeout(RETRY[1], reader.client.send(request)).await.map_err(late)??;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(EngineError::Refused { status, message: format!("no events: {status}") }.into());
+        }
+        Ok(response.into_body())
+    }
+}
+
+// === impl Session ===
+
+impl<'a> Session<'a> {
+    fn new(fleet: &'a Fleet, link: &'a Link, orphans: &'a Orphans, reader: Reader) -> Self {
+        Self {
+            fleet,
+            link,
+            orphans,
+            reader,
+            pending: BTreeMap::new(),
+            queue: VecDeque::new(),
+            running: FuturesUnordered::new(),
+            heard: Instant::now(),
+        }
+    }
+
+    /// Follows an event: tells the subscribers, and has what it touches read again.
+    fn event(&mut self, line: &[u8], last: &mut Option<Timestamp>) {
+        let event = match wire::event(line) {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(engine = %self.reader.client.endpoint(), "an event cannot be read: {error}");
+                return;
+            }
+        };
+        // After a reconnection the engine sends the last one again.
+        if last.is_some_and(|last| event.time <= last) {
+            return;
+        }
+        *last = Some(event.time);
+        for touched in event.touches() {
+            self.want_touched(touched, None);
+        }
+        if let Some(node) = self.fleet.snapshot().node(self.link.node()) {
+            self.fleet.hub().publish(NodeEvent { node: Arc::clone(node), event });
+        }
+    }
+
+    fn want_touched(&mut self, touched: Touched, waiter: Option<oneshot::Sender<()>>) {
+        match touched {
+            Touched::Container(id) => self.want(Job::Container(id), waiter),
+            Touched::Images => self.want(Job::Images, waiter),
+            Touched::Networks => self.want(Job::Networks, waiter),
+            Touched::Volumes => self.want(Job::Volumes, waiter),
+        }
+    }
+
+    /// Has a thing read; if it is being read just now, again afterwards.
+    fn want(&mut self, job: Job, waiter: Option<oneshot::Sender<()>>) {
+        let pending = self.pending.entry(job).or_insert_with(|| {
+            self.queue.push_back(job);
+            Pending::default()
+        });
+        if pending.running {
+            pending.again = true;
+            pending.waiting_again.extend(waiter);
+        } else {
+            pending.waiting.extend(waiter);
+        }
+        self.start();
+    }
+
+    fn start(&mut self) {
+        while self.running.len() < READS {
+            let Some(job) = self.queue.pop_front() else { return };
+            if let Some(pending) = self.pending.get_mut(&job) {
+                pending.running = true;
+            }
+            let run = read(job, self.reader.clone(), self.fleet.clone(), self.orphans.clone());
+            self.running.push(Box::pin(async move { (job, run.await) }));
+        }
+    }
+
+    fn done(&mut self, job: Job, result: Result<Vec<Job>, Error>) {
+        match result {
+            Ok(found) => {
+                self.heard = Instant::now();
+                found.into_iter().for_each(|job| self.want(job, None));
+            }
+            Err(error) => {
+                tracing::warn!(engine = %self.reader.client.endpoint(), ?job, "cannot be read: {}", error.text());
+            }
+        }
+        if let Some(pending) = self.pending.remove(&job) {
+            for waiter in pending.waiting {
+                // Whoever waited may have gone away.
+                waiter.send(()).ok();
+            }
+            if pending.again {
+                let again = Pending { waiting: pending.waiting_again, ..Pending::default() };
+                self.pending.insert(job, again);
+                self.queue.push_back(job);
+            }
+        }
+        self.start();
+    }
+
+    /// Asks the engine whether it is there.
+    async fn probe(&mut self) -> Result<(), Error> {
+        let first = self.reader.client.get("/_ping", PROBE_WITHIN[0]).await;
+        if first.is_err() {
+            self.link.set_suspect(true);
+            self.reader.client.get("/_ping", PROBE_WITHIN[1]).await?;
+        }
+        self.link.set_suspect(false);
+        self.heard = Instant::now();
+        Ok(())
+    }
+
+    fn broken(&self, source: wharf_engine::BodyError) -> Error {
+        let endpoint = self.reader.client.endpoint().clone();
+        EngineError::Unreachable { endpoint, unsent: true, source }.into()
+    }
+}
+
+fn gone(reader: &Reader) -> Error {
+    let endpoint = reader.client.endpoint().clone();
+    EngineError::Unreachable { endpoint, unsent: true, source: "it has left the fleet".into() }.into()
+}
+
+/// Reads one thing and puts it in the state. Gives what has to be read as well.
+async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphans) -> Result<Vec<Job>, Error> {
+    let Some(node) = fleet.snapshot().node(reader.node).cloned() else { return Ok(Vec::new()) };
+    let event = match job {
+        Job::Container(id) => match reader.container(id, &node).await? {
+            Some(container) => {
+                orphans.remove_if_orphan(&container, &reader.client, &fleet.snapshot()).await;
+                Event::Changed(Box::new(container))
+            }
+            None => Event::Gone(reader.node, id),
+        },
+        Job::Images => Event::Images(reader.node, reader.images().await?),
+        Job::Networks => Event::Networks(reader.node, reader.networks().await?),
+        Job::Volumes => Event::Volumes(reader.node, reader.volumes().await?),
+        Job::Everything => return everything(&reader, &node).await,
+        Job::Sweep => {
+            for container in node.containers.values() {
+                orphans.remove_if_orphan(container, &reader.client, &fleet.snapshot()).await;
+            }
+            return Ok(Vec::new());
+        }
+    };
+    fleet.apply(event).await;
+    Ok(Vec::new())
+}
+
+/// Compares all that an engine has with what is known of it; gives what differs.
+async fn everything(reader: &Reader, node: &Node) -> Result<Vec<Job>, Error> {
+    let listed = reader.container_list().await?;
+    let mut missing: BTreeSet<_> = node.containers.keys().copied().collect();
+    let mut differs = vec![Job::Images, Job::Networks, Job::Volumes, Job::Sweep];
+    for (id, entry) in reader.sense(wire::listed(&listed))? {
+        missing.remove(&id);
+        let shown = crate::view::containers::entry(entry, &node.name, node.host());
+        let same = node.containers.get(&id).is_some_and(|known| shown.is_ok_and(|shown| shown == known.entry));
+        if !same {
+            differs.push(Job::Container(id));
+        }
+    }
+    differs.extend(missing.into_iter().map(Job::Container));
+    Ok(differs)
+}

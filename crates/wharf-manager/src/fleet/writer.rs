@@ -1,0 +1,204 @@
+//! The one task that writes the state, and the handle that everybody else has.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use wharf_model::{NodeId, Reservation, ReservationId, Snapshot, Timestamp};
+use wharf_plan::{Placement, Policy};
+
+use super::{
+    Link,
+    events::Hub,
+    state::{Event, Place, Refusal, State},
+};
+
+/// Messages that may wait for the writer; who sends one more waits.
+const QUEUE: usize = 4096;
+
+/// Messages that are taken in before the next snapshot is published.
+const BATCH: usize = 1024;
+
+/// What the writer is asked.
+#[derive(Debug)]
+enum Message {
+    Apply(Event, oneshot::Sender<()>),
+    Place(Box<Place>, oneshot::Sender<Result<(Promise, Placement), Refusal>>),
+    Claim(Box<str>, oneshot::Sender<Result<Promise, Refusal>>),
+    Release(ReservationId),
+}
+
+/// Reads the state, and asks its writer to change it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Fleet {
+    messages: mpsc::Sender<Message>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    links: Arc<watch::Sender<Arc<BTreeMap<NodeId, Arc<Link>>>>>,
+    hub: Hub,
+}
+
+/// A promise that holds until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Promise {
+    id: ReservationId,
+    reservation: Option<Reservation>,
+    messages: mpsc::Sender<Message>,
+}
+
+/// The time by this machine's clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Starts the writer. It ends with the last clone of the handle.
+    pub(crate) fn start(policy: Policy) -> Self {
+        let (messages, inbox) = mpsc::channel(QUEUE);
+        let (publish, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+        tokio::spawn(write(State::new(policy), inbox, messages.downgrade(), publish));
+        Self { messages, snapshots, links: Arc::new(watch::channel(Arc::default()).0), hub: Hub::new() }
+    }
+
+    /// What is known now.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// Waits until the snapshot fulfils a condition.
+    pub(crate) async fn wait_for(&self, condition: impl FnMut(&Arc<Snapshot>) -> bool) {
+        let mut snapshots = self.snapshots.clone();
+        // It ends with an error only when the writer has ended: there is nothing left to wait for.
+        drop(snapshots.wait_for(condition).await);
+    }
+
+    /// The live stream of the engines' events.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The way to a node's engine.
+    pub(crate) fn link(&self, node: NodeId) -> Option<Arc<Link>> {
+        self.links.borrow().get(&node).cloned()
+    }
+
+    /// Adds or takes away the ways to nodes.
+    pub(super) fn change_links(&self, change: impl FnOnce(&mut BTreeMap<NodeId, Arc<Link>>)) {
+        self.links.send_modify(|links| change(Arc::make_mut(links)));
+    }
+
+    /// Nodes that are slow to answer just now.
+    fn suspects(&self) -> std::collections::BTreeSet<NodeId> {
+        self.links.borrow().iter().filter(|(_, link)| link.is_suspect()).map(|(id, _)| *id).collect()
+    }
+
+    /// Takes in what happened; when this returns, every new snapshot knows of it.
+    pub(super) async fn apply(&self, event: Event) {
+        let (done, wait) = oneshot::channel();
+        if self.messages.send(Message::Apply(event, done)).await.is_ok() {
+            drop(wait.await);
+        }
+    }
+
+    /// Chooses a node and promises name and place.
+    pub(crate) async fn place(&self, workload: wharf_plan::Workload) -> Result<(Promise, Placement), crate::Error> {
+        let place = Place { workload, suspects: self.suspects() };
+        let (answer, wait) = oneshot::channel();
+        self.ask(Message::Place(Box::new(place), answer), wait).await
+    }
+
+    /// Promises a name.
+    pub(crate) async fn claim(&self, name: &str) -> Result<Promise, crate::Error> {
+        let (answer, wait) = oneshot::channel();
+        self.ask(Message::Claim(name.into(), answer), wait).await
+    }
+
+    async fn ask<T>(&self, message: Message, wait: oneshot::Receiver<Result<T, Refusal>>) -> Result<T, crate::Error> {
+        let stopped = || crate::Error::unavailable("the manager is shutting down");
+        self.messages.send(message).await.map_err(|_| stopped())?;
+        wait.await.map_err(|_| stopped())?.map_err(crate::Error::from)
+    }
+}
+
+impl From<Refusal> for crate::Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            // Docker's words, so that scripts that look for them find them.
+            Refusal::NameTaken { name, by } => {
+                let by = by.map_or_else(|| "that is being created".to_owned(), |id| format!("{:?}", id.to_string()));
+                Self::conflict(format!(
+                    "Conflict. The container name \"/{name}\" is already in use by container {by}. You have to remove \
+                     (or rename) that container to be able to reuse that name."
+                ))
+            }
+            Refusal::Unplaceable(unplaceable) => Self::conflict(unplaceable.to_string()),
+        }
+    }
+}
+
+// === impl Promise ===
+
+impl Promise {
+    /// The node that was chosen; `None` for a promised name alone.
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        self.reservation.as_ref().and_then(|reservation| reservation.node)
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        let message = Message::Release(self.id);
+        if let Err(mpsc::error::TrySendError::Full(message)) = self.messages.try_send(message) {
+            let messages = self.messages.clone();
+            tokio::spawn(async move { messages.send(message).await });
+        }
+    }
+}
+
+// === the writer ===
+
+async fn write(
+    mut state: State,
+    mut inbox: mpsc::Receiver<Message>,
+    messages: mpsc::WeakSender<Message>,
+    publish: watch::Sender<Arc<Snapshot>>,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut answers: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+    while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        let now = now();
+        let Some(messages) = messages.upgrade() else { return };
+        for message in batch.drain(..) {
+            match message {
+                Message::Apply(event, done) => {
+                    state.apply(event, now);
+                    answers.push(Box::new(move || {
+                        // Whoever waited may have gone away.
+                        done.send(()).ok();
+                    }));
+                }
+                Message::Place(place, answer) => {
+                    let promised = state.place(&place).map(|(reservation, placement)| {
+                        let promise =
+                            Promise { id: reservation.id, reservation: Some(reservation), messages: messages.clone() };
+                        (promise, placement)
+                    });
+                    answers.push(Box::new(move || drop(answer.send(promised))));
+                }
+                Message::Claim(name, answer) => {
+                    let promised =
+                        state.claim(name).map(|id| Promise { id, reservation: None, messages: messages.clone() });
+                    answers.push(Box::new(move || drop(answer.send(promised))));
+                }
+                Message::Release(id) => state.apply(Event::Released(id), now),
+            }
+        }
+        publish.send_replace(Arc::new(state.snapshot.clone()));
+        answers.drain(..).for_each(|answer| answer());
+    }
+}

@@ -1,0 +1,35 @@
+//! The Docker API in front of the fleet.
+//!
+//! **Invariant:** every operation of the API has exactly one row in [`routes::ROUTES`], and a request is answered by its
+//! row alone. Handlers return a `Result`; one place turns an error into an answer.
+
+mod answer;
+mod archive;
+mod build;
+mod call;
+mod choose;
+mod containers;
+mod dispatch;
+mod events;
+mod execs;
+mod forward;
+mod images;
+mod listen;
+mod local;
+mod networks;
+mod owner;
+mod pattern;
+mod place;
+mod pull;
+mod routes;
+mod serve;
+mod transfer;
+mod volumes;
+
+pub use self::listen::{ListenError, Listener};
+pub(crate) use self::{
+    call::{App, container},
+    execs::Execs,
+    serve::serve,
+    transfer::Transfers,
+};

@@ -1,0 +1,137 @@
+//! One request on its way to its answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+use wharf_engine::collect;
+use wharf_model::{ApiVersion, Class, Container, Node, Resolution, Snapshot};
+
+use super::{Execs, Transfers, pattern::Captured};
+use crate::{
+    Error, Identity,
+    fleet::{Fleet, Link, Orphans},
+    view::query::Query,
+};
+
+/// The largest JSON body that is taken: a container's description with long labels and a large environment.
+const JSON_LIMIT: usize = 4 << 20;
+
+/// What handlers work with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    pub(crate) fleet: Fleet,
+    pub(crate) orphans: Orphans,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) execs: Execs,
+    pub(crate) transfers: Transfers,
+}
+
+/// A request, with what its path says taken apart.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) app: App,
+    pub(crate) request: Request<Incoming>,
+    /// The version of the API that the client speaks.
+    pub(crate) version: ApiVersion,
+    /// The name in the path.
+    pub(crate) captured: Captured,
+    /// Who asks, as far as the connection tells: requests of one client go to one builder.
+    pub(crate) client: Arc<str>,
+}
+
+impl Call {
+    /// What is known of the fleet now.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.app.fleet.snapshot()
+    }
+
+    /// The query, taken apart.
+    ///
+    /// # Errors
+    /// [`Class::Invalid`] if it cannot be decoded.
+    pub(crate) fn query(&self) -> Result<Query, Error> {
+        Query::parse(self.request.uri().query().unwrap_or(""))
+    }
+
+    /// `rest`, and the client's query as it came.
+    pub(crate) fn with_query(&self, rest: &str) -> String {
+        match self.request.uri().query() {
+            Some(query) => format!("{rest}?{query}"),
+            None => rest.to_owned(),
+        }
+    }
+
+    /// The container that the path names.
+    ///
+    /// # Errors
+    /// As [`container`].
+    pub(crate) fn container(&self) -> Result<Arc<Container>, Error> {
+        container(&self.snapshot(), &self.captured.name)
+    }
+
+    /// The body as JSON, its bytes beside.
+    ///
+    /// # Errors
+    /// [`Class::TooLarge`] above the limit; [`Class::Invalid`] if it breaks off or is not such JSON.
+    pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<(T, Bytes), Error> {
+        let bytes = self.bytes().await?;
+        let value = serde_json::from_slice(&bytes).map_err(|error| Error::invalid(format!("invalid JSON: {error}")))?;
+        Ok((value, bytes))
+    }
+
+    /// The body as it is.
+    ///
+    /// # Errors
+    /// [`Class::TooLarge`] above the limit; [`Class::Invalid`] if it breaks off.
+    pub(crate) async fn bytes(self) -> Result<Bytes, Error> {
+        collect(self.request.into_body(), JSON_LIMIT)
+            .await
+            .map_err(|error| Error::invalid(format!("the request's body broke off: {error}")))?
+            .map_err(|limit| Error::new(Class::TooLarge, format!("the request's body is larger than {limit} bytes")))
+    }
+}
+
+impl App {
+    /// The way to a node that answers.
+    ///
+    /// # Errors
+    /// [`Class::Unavailable`], naming `what` is there, if it does not.
+    pub(crate) fn link(&self, node: &Node, what: &str) -> Result<Arc<Link>, Error> {
+        let link = self.fleet.link(node.id).filter(|_| node.is_healthy());
+        link.ok_or_else(|| {
+            let why = node.error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
+            Error::unavailable(format!("{what} is on {}, which does not answer{why}", node.name))
+        })
+    }
+}
+
+/// The container that a reference means.
+///
+/// # Errors
+/// [`Class::NotFound`] and [`Class::Conflict`] in Docker's words.
+pub(crate) fn container(snapshot: &Snapshot, reference: &str) -> Result<Arc<Container>, Error> {
+    match snapshot.resolve(reference) {
+        Resolution::One(container) => Ok(container),
+        Resolution::Unknown => Err(Error::not_found(format!("No such container: {reference}"))),
+        Resolution::Ambiguous(several) => {
+            let names: Vec<_> = several
+                .0
+                .iter()
+                .take(5)
+                .map(|container| {
+                    let node = snapshot.node(container.node).map_or("?", |node| &node.name);
+                    format!("{node}/{} ({})", container.name, container.id.short())
+                })
+                .collect();
+            let more = if several.0.len() > names.len() { ", …" } else { "" };
+            Err(Error::invalid(format!(
+                "{reference:?} may mean {} containers: {}{more}; give a longer id or node/name",
+                several.0.len(),
+                names.join(", "),
+            )))
+        }
+    }
+}

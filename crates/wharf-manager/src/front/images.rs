@@ -1,0 +1,110 @@
+//! Images: lists, inspection, names, removal.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Method, Response, StatusCode};
+use serde_json::Value;
+use wharf_engine::{Body, wire::Touched};
+use wharf_model::Node;
+
+use super::{
+    answer::{json, nothing, of_engine},
+    call::Call,
+    forward::forward,
+};
+use crate::{Error, view};
+
+/// Removing an image deletes its files; disks may be slow.
+const CHANGE_WITHIN: Duration = Duration::from_secs(120);
+
+/// `GET /images/json`
+pub(crate) async fn list(call: Call) -> Result<Response<Body>, Error> {
+    let query = view::images::ListQuery::parse(&call.query()?)?;
+    Ok(json(view::images::list(&call.snapshot(), &query)?))
+}
+
+/// `GET /images/{name}/json`, `GET /images/{name}/history`
+pub(crate) async fn read(call: Call) -> Result<Response<Body>, Error> {
+    let (node, name) = holder(&call)?;
+    to_holder(call, &node, &name).await
+}
+
+/// `POST /images/{name}/push`: the engine that has the image pushes it, with the client's credentials.
+pub(crate) async fn push(call: Call) -> Result<Response<Body>, Error> {
+    let (node, _) = holder(&call)?;
+    // By its name: that says where it is pushed to.
+    let name = call.captured.name.clone();
+    to_holder(call, &node, &name).await
+}
+
+/// `POST /images/{name}/tag`: on every node that has the image.
+pub(crate) async fn tag(call: Call) -> Result<Response<Body>, Error> {
+    let snapshot = call.snapshot();
+    let image = view::images::resolve(&snapshot, &call.captured.name)?;
+    let holders: Vec<_> =
+        image.holders.iter().filter_map(|id| snapshot.node(*id)).filter(|node| node.is_healthy()).collect();
+    if holders.is_empty() {
+        return Err(Error::unavailable(format!("image {} is only on nodes that do not answer", call.captured.name)));
+    }
+    for node in holders {
+        let link = call.app.link(node, "the image")?;
+        let path = link.path(call.version, &call.with_query(&call.captured.with_name(&image.id.to_string())));
+        link.call(Method::POST, &path, None, CHANGE_WITHIN).await.map_err(|error| of_engine(&error, node))?;
+        link.observe(Touched::Images).await;
+    }
+    Ok(nothing(StatusCode::CREATED))
+}
+
+/// `DELETE /images/{name}`: from every node that has it. Nodes whose containers use it come first: if one refuses, none
+/// has lost anything.
+pub(crate) async fn remove(call: Call) -> Result<Response<Body>, Error> {
+    let snapshot = call.snapshot();
+    let image = view::images::resolve(&snapshot, &call.captured.name)?;
+    let mut nodes: Vec<&Arc<Node>> = view::images::having(&snapshot, &call.captured.name, &image);
+    let uses = |node: &Node| node.containers.values().any(|container| container.image_id == Some(image.id));
+    nodes.sort_by_key(|node| !uses(node));
+    let (answering, silent): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|node| node.is_healthy());
+    if answering.is_empty() {
+        return Err(Error::unavailable(format!("image {} is only on nodes that do not answer", call.captured.name)));
+    }
+    let mut removed: Vec<Value> = Vec::new();
+    for node in answering {
+        let link = call.app.link(node, "the image")?;
+        let path = link.path(call.version, &call.with_query(&call.captured.with_name(&call.captured.name)));
+        let answer = link.call(Method::DELETE, &path, None, CHANGE_WITHIN).await;
+        link.observe(Touched::Images).await;
+        let answer = match answer {
+            // Another has removed it from there in the meantime.
+            Err(error) if error.class() == wharf_model::Class::NotFound => continue,
+            answer => answer.map_err(|error| of_engine(&error, node))?,
+        };
+        let lines: Vec<Value> = serde_json::from_slice(&answer).unwrap_or_default();
+        for line in lines {
+            if !removed.contains(&line) {
+                removed.push(line);
+            }
+        }
+    }
+    if !silent.is_empty() {
+        let names: Vec<_> = silent.iter().map(|node| &*node.name).collect();
+        tracing::warn!("image {} stays on {}, which do not answer", call.captured.name, names.join(", "));
+    }
+    Ok(json(Value::Array(removed).to_string()))
+}
+
+/// A node that has the image of the path and answers; and the image's id.
+fn holder(call: &Call) -> Result<(Arc<Node>, String), Error> {
+    let snapshot = call.snapshot();
+    let image = view::images::resolve(&snapshot, &call.captured.name)?;
+    let node = image.holders.iter().filter_map(|id| snapshot.node(*id)).find(|node| node.is_healthy());
+    let node = node.ok_or_else(|| {
+        Error::unavailable(format!("image {} is only on nodes that do not answer", call.captured.name))
+    })?;
+    Ok((Arc::clone(node), image.id.to_string()))
+}
+
+async fn to_holder(call: Call, node: &Node, name: &str) -> Result<Response<Body>, Error> {
+    let link = call.app.link(node, "the image")?;
+    let path = link.path(call.version, &call.with_query(&call.captured.with_name(name)));
+    forward(&link, node, call.request, &path).await
+}

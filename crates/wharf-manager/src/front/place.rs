@@ -1,0 +1,189 @@
+//! Creating a container: choose a node, bring the image, create, and leave nothing behind if any of it fails.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use wharf_engine::{Body, Error as EngineError, wire::Touched};
+use wharf_model::{ApiVersion, ContainerId, Node};
+
+use super::{
+    answer::{of_engine, with_status},
+    call::{App, Call},
+};
+use crate::{
+    Error,
+    create::CreateRequest,
+    fleet::{Creation, Link, MARK},
+    view,
+};
+
+/// Nodes that are tried: one that fails to answer at this very moment is bad luck, three are a pattern.
+const ATTEMPTS: usize = 3;
+
+/// An engine that creates a container copies files, at worst on a slow disk; it does not pull here.
+const CREATE_WITHIN: Duration = Duration::from_secs(120);
+
+/// Looking for a container whose create went unanswered.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+
+/// Removing a container that nobody will ask for.
+const REMOVE_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a client asks for beside the body.
+#[derive(Debug, Clone)]
+struct Wish {
+    name: Option<String>,
+    platform: Option<String>,
+    version: ApiVersion,
+    body: Bytes,
+}
+
+/// A container that was made.
+struct Made {
+    link: Arc<Link>,
+    answer: Created,
+}
+
+/// An engine's answer to a create.
+#[derive(Debug, Deserialize, Serialize)]
+struct Created {
+    #[serde(rename = "Id")]
+    id: String,
+    #[serde(rename = "Warnings", default)]
+    warnings: Option<Vec<String>>,
+}
+
+/// `POST /containers/create`
+pub(crate) async fn container(call: Call) -> Result<Response<Body>, Error> {
+    let query = call.query()?;
+    let text = |key| query.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
+    let (name, platform, version) = (text("name"), text("platform"), call.version);
+    let app = call.app.clone();
+    let wish = Wish { name, platform, version, body: call.bytes().await? };
+    let (answer, wait) = oneshot::channel();
+    // In a task of its own: a client that hangs up must not stop it half way.
+    tokio::spawn(async move {
+        let made = create(&app, &wish).await;
+        if let Err(Ok(made)) = answer.send(made) {
+            tracing::info!(id = %made.answer.id, "the client of a create has hung up: its container is removed");
+            discard(&made.link, &made.answer.id).await;
+        }
+    });
+    let made = wait.await.map_err(|_| Error::internal("a create was broken off"))??;
+    let body = serde_json::to_vec(&made.answer).map_err(|error| Error::internal(error.to_string()))?;
+    Ok(with_status(StatusCode::CREATED, body))
+}
+
+async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
+    let mut creation = Creation::new();
+    let mut excluded = BTreeSet::new();
+    let mut failure = None;
+    for _ in 0..ATTEMPTS {
+        creation.next();
+        let snapshot = app.fleet.snapshot();
+        let mut request = CreateRequest::parse(&wish.body, wish.name.as_deref(), &snapshot)?;
+        let image = view::images::resolve(&snapshot, &request.image)?;
+        request.workload.exclude.clone_from(&excluded);
+        let (promise, _) = match (app.fleet.place(request.workload.clone()).await, failure.take()) {
+            (Ok(placed), _) => placed,
+            // With the node that failed left out there is none: what it failed with is the better explanation.
+            (Err(_), Some(failure)) => return Err(failure),
+            (Err(error), None) => return Err(error),
+        };
+        let Some(node) = promise.node().and_then(|id| snapshot.node(id).cloned()) else { continue };
+        let tried = attempt(app, wish, &request, &image, &node, &creation).await;
+        match tried {
+            Ok(made) => {
+                // The promise ends only now that the state knows the container.
+                drop(promise);
+                return Ok(made);
+            }
+            Err(Failed::For(error)) => return Err(error),
+            Err(Failed::Here(error)) => {
+                tracing::warn!("a create on {} failed, another node is tried: {error}", node.name);
+                excluded.insert(node.id);
+                failure = Some(error);
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(|| Error::unavailable("the nodes change too fast to create a container")))
+}
+
+/// Why an attempt came to nothing.
+enum Failed {
+    /// Another node would refuse as well.
+    For(Error),
+    /// Only this node failed.
+    Here(Error),
+}
+
+async fn attempt(
+    app: &App,
+    wish: &Wish,
+    request: &CreateRequest,
+    image: &view::images::FleetImage,
+    node: &Node,
+    creation: &Creation,
+) -> Result<Made, Failed> {
+    let link = app.link(node, "the chosen place").map_err(Failed::Here)?;
+    app.transfers.ensure(app, node, image, &request.image).await.map_err(Failed::Here)?;
+    let mut query = Vec::new();
+    for (key, value) in [("name", &wish.name), ("platform", &wish.platform)] {
+        query.extend(value.as_ref().map(|value| format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))));
+    }
+    let path = link.path(wish.version, &format!("/containers/create?{}", query.join("&")));
+    let body = request.body_with_label(MARK, &creation.to_string()).map_err(Failed::For)?;
+    let answered = link.call(Method::POST, &path, Some(body.into()), CREATE_WITHIN).await;
+    let mut answer = match answered {
+        Ok(answer) => serde_json::from_slice::<Created>(&answer).map_err(|error| {
+            app.orphans.give_up(creation);
+            Failed::For(Error::internal(format!("{} gave an answer that cannot be read: {error}", node.name)))
+        })?,
+        Err(error @ EngineError::Refused { .. }) => return Err(Failed::For(of_engine(&error, node))),
+        Err(error) if !error.may_have_happened() => return Err(Failed::Here(of_engine(&error, node))),
+        // The answer is lost: look before anything is made twice.
+        Err(error) => match found(&link, creation).await {
+            Some(id) => Created { id, warnings: None },
+            None => {
+                app.orphans.give_up(creation);
+                return Err(Failed::Here(of_engine(&error, node)));
+            }
+        },
+    };
+    let mut warnings = answer.warnings.take().unwrap_or_default();
+    warnings.extend(request.warnings(&node.name));
+    answer.warnings = Some(warnings);
+    if let Ok(id) = answer.id.parse::<ContainerId>() {
+        link.observe(Touched::Container(id)).await;
+    }
+    Ok(Made { link, answer })
+}
+
+/// The container that an attempt has made after all.
+async fn found(link: &Link, creation: &Creation) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Listed {
+        #[serde(rename = "Id")]
+        id: String,
+    }
+    let filters = serde_json::json!({ "label": [format!("{MARK}={creation}")] }).to_string();
+    let filters = utf8_percent_encode(&filters, NON_ALPHANUMERIC);
+    let path = link.path(crate::API_NEWEST, &format!("/containers/json?all=1&filters={filters}"));
+    let listed = link.call(Method::GET, &path, None, LOOK_WITHIN).await.ok()?;
+    let listed: Vec<Listed> = serde_json::from_slice(&listed).ok()?;
+    listed.into_iter().next().map(|listed| listed.id)
+}
+
+async fn discard(link: &Link, id: &str) {
+    let path = link.path(crate::API_NEWEST, &format!("/containers/{id}"));
+    if let Err(error) = link.call(Method::DELETE, &path, None, REMOVE_WITHIN).await {
+        tracing::warn!("container {id} could not be removed: {error}");
+    }
+    if let Ok(id) = id.parse::<ContainerId>() {
+        link.observe(Touched::Container(id)).await;
+    }
+}

@@ -1,0 +1,67 @@
+use std::collections::BTreeSet;
+
+use http::Method;
+
+use super::{Answer, ROUTES, find};
+
+/// The API's own specification (Docker's, Apache-2.0).
+const SPECIFICATION: &str = include_str!("../../../api/v1.41.yaml");
+
+/// The operations of the specification: lines of two blanks and a path, followed by lines of four blanks and a method.
+fn specified() -> BTreeSet<(String, String)> {
+    let paths = SPECIFICATION.split("\npaths:\n").nth(1).unwrap();
+    let (mut path, mut operations) = ("", BTreeSet::new());
+    for line in paths.lines() {
+        if let Some(found) = line.strip_prefix("  /").and_then(|_| line.trim().strip_suffix(':')) {
+            path = found.trim_matches('"');
+        }
+        let method = line.strip_prefix("    ").and_then(|line| line.strip_suffix(':'));
+        if let Some(method @ ("get" | "head" | "post" | "put" | "delete")) = method {
+            operations.insert((method.to_uppercase(), unnamed(path)));
+        }
+    }
+    operations
+}
+
+/// A path with its capture's name left out.
+fn unnamed(path: &str) -> String {
+    match (path.find('{'), path.find('}')) {
+        (Some(open), Some(close)) => format!("{}{{}}{}", &path[..open], &path[close + 1..]),
+        _ => path.to_owned(),
+    }
+}
+
+#[test]
+fn every_operation_of_the_api_has_exactly_one_row() {
+    let specified = specified();
+    assert_eq!(specified.len(), 106, "the specification is read as a whole");
+    let rows: Vec<_> = ROUTES.iter().map(|route| (route.method.to_string(), unnamed(route.path))).collect();
+    let unique: BTreeSet<_> = rows.iter().cloned().collect();
+    assert_eq!(unique.len(), rows.len(), "no row stands twice");
+    assert_eq!(specified.difference(&unique).collect::<Vec<_>>(), Vec::<&(String, String)>::new());
+    assert_eq!(unique.difference(&specified).collect::<Vec<_>>(), Vec::<&(String, String)>::new());
+}
+
+#[test]
+fn a_request_finds_the_most_exact_row() {
+    let path = |method: &Method, path: &str| find(method, path).map(|(route, captured)| (route.path, captured.name));
+    let get = Method::GET;
+    assert_eq!(path(&get, "/containers/json"), Some(("/containers/json", String::new())));
+    assert_eq!(path(&get, "/containers/node1/web/json"), Some(("/containers/{container}/json", "node1/web".into())));
+    assert_eq!(path(&get, "/images/get"), Some(("/images/get", String::new())));
+    assert_eq!(path(&get, "/images/a/get"), Some(("/images/{image}/get", "a".into())));
+    assert_eq!(path(&get, "/networks/create"), Some(("/networks/{network}", "create".into())));
+    assert_eq!(path(&Method::POST, "/networks/create"), Some(("/networks/create", String::new())));
+    assert_eq!(path(&get, "/containers/a/attach/ws"), Some(("/containers/{container}/attach/ws", "a".into())));
+    assert_eq!(path(&get, "/"), None);
+    assert_eq!(path(&Method::PATCH, "/containers/json"), None);
+}
+
+#[test]
+fn refusals_say_why() {
+    for route in ROUTES {
+        if let Answer::Refuse(_, why) = route.answer {
+            assert!(why.len() > 40, "{}: {why}", route.path);
+        }
+    }
+}

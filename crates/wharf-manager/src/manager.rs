@@ -1,0 +1,80 @@
+//! The manager as a whole: built of its configuration, run until it is told to stop.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use wharf_plan::Policy;
+use wharf_store::discovery::Discovery;
+
+use crate::{
+    fleet::{self, Fleet, Orphans},
+    front::{self, App, Execs, Listener, Transfers},
+};
+
+/// What a manager is to do.
+#[derive(Debug)]
+pub struct Config {
+    /// Where its engines are found.
+    pub discovery: Discovery,
+    /// How nodes are chosen.
+    pub policy: Policy,
+    /// Who it is.
+    pub identity: Identity,
+}
+
+/// What a manager says of itself.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The fleet's id: 64 hexadecimal digits or any other text that stays the same.
+    pub id: String,
+    /// The manager's host.
+    pub hostname: String,
+    /// The strategy's name, for `docker info`.
+    pub strategy: String,
+}
+
+/// A manager that watches its engines.
+#[derive(Debug)]
+pub struct Manager {
+    app: App,
+    supervisor: tokio::task::JoinHandle<()>,
+}
+
+impl Manager {
+    /// Starts to watch the engines; nothing is served yet.
+    pub fn start(config: Config) -> Self {
+        let (fleet, orphans) = (Fleet::start(config.policy), Orphans::default());
+        let watch = config.discovery.watch();
+        let supervisor = tokio::spawn(fleet::supervise(fleet.clone(), watch, orphans.clone()));
+        let identity = Arc::new(config.identity);
+        let app = App { fleet, orphans, identity, execs: Execs::default(), transfers: Transfers::default() };
+        Self { app, supervisor }
+    }
+
+    /// Waits until every node that discovery names has been reached, or has failed to be.
+    pub async fn settled(&self) {
+        let known = |node: &Arc<wharf_model::Node>| node.is_healthy() || node.error.is_some();
+        self.app.fleet.wait_for(|snapshot| snapshot.nodes().count() > 0 && snapshot.nodes().all(known)).await;
+    }
+
+    /// The nodes and how they are, a line each: for the terminal.
+    pub fn nodes(&self) -> Vec<String> {
+        let line = |node: &Arc<wharf_model::Node>| match (&node.error, &node.engine) {
+            (None, Some(engine)) => {
+                let containers = node.containers.len();
+                format!("{} at {}: Docker {}, {containers} containers", node.name, node.endpoint, engine.version)
+            }
+            (error, _) => {
+                let error = error.as_deref().unwrap_or("not reached yet");
+                format!("{} at {}: {}: {error}", node.name, node.endpoint, node.health.name())
+            }
+        };
+        self.app.fleet.snapshot().nodes().map(line).collect()
+    }
+
+    /// Serves the Docker API on these listeners until told to stop; requests under way may end.
+    pub async fn serve(self, listeners: Vec<Listener>, stop: CancellationToken) {
+        front::serve(self.app, listeners, stop).await;
+        self.supervisor.abort();
+    }
+}

@@ -1,0 +1,137 @@
+//! Containers as clients see them.
+
+mod list;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use wharf_engine::wire::Error as WireError;
+use wharf_model::{ContainerId, ListEntry, Node};
+
+pub(crate) use self::list::{ListQuery, list};
+use super::NODE_LABEL;
+use crate::Error;
+
+/// Addresses that mean every address of a host.
+const UNSPECIFIED: [&str; 2] = ["0.0.0.0", "::"];
+
+/// Makes a container's entry of `GET /containers/json` ready for clients: its node in a label, and the host's address in the
+/// place of "all addresses". `listed` is the engine's entry.
+///
+/// # Errors
+/// [`WireError::Json`] if it is no JSON object.
+pub(crate) fn entry(listed: &str, node: &str, host: Option<&str>) -> Result<ListEntry, WireError> {
+    let bad = |source| WireError::Json { what: "a container", source };
+    let mut entry: Map<String, Value> = serde_json::from_str(listed).map_err(bad)?;
+    label(&mut entry, node);
+    if let (Some(host), Some(ports)) = (host, entry.get_mut("Ports").and_then(Value::as_array_mut)) {
+        let mut seen = BTreeSet::new();
+        for port in ports.iter_mut() {
+            place(port, "IP", host);
+        }
+        // IPv4's and IPv6's "all addresses" are one address now.
+        ports.retain(|port| seen.insert(port.to_string()));
+    }
+    // What only costs room: the status is told from what is known, and sizes are asked for when they are wanted.
+    entry.remove("Status");
+    let text = Value::Object(entry).to_string();
+    let head = text.strip_suffix('}').unwrap_or(&text);
+    Ok(ListEntry { before_status: format!("{head},\"Status\":\"").into(), after_status: "\"}".into() })
+}
+
+/// Makes an engine's `GET /containers/{id}/json` ready for clients: adds `Node`, as the predecessor did, the node's label,
+/// and the host's address in the place of "all addresses".
+///
+/// # Errors
+/// [`wharf_model::Class::Internal`] if it is no JSON object.
+pub(crate) fn inspect(body: &[u8], node: &Node) -> Result<Vec<u8>, Error> {
+    let unreadable = |error| Error::internal(format!("{} gave an answer that cannot be read: {error}", node.name));
+    let mut container: Map<String, Value> = serde_json::from_slice(body).map_err(unreadable)?;
+    if let Some(config) = container.get_mut("Config").and_then(Value::as_object_mut) {
+        label(config, &node.name);
+    }
+    let ports = container.get_mut("NetworkSettings").and_then(|settings| settings.get_mut("Ports"));
+    if let (Some(host), Some(ports)) = (node.host(), ports.and_then(Value::as_object_mut)) {
+        for bindings in ports.values_mut().filter_map(Value::as_array_mut) {
+            let mut seen = BTreeSet::new();
+            for binding in bindings.iter_mut() {
+                place(binding, "HostIp", host);
+            }
+            bindings.retain(|binding| seen.insert(binding.to_string()));
+        }
+    }
+    let engine = node.engine.as_deref();
+    let total = engine.map(|engine| engine.total).unwrap_or_default();
+    let labels: Map<_, _> = engine
+        .into_iter()
+        .flat_map(|engine| &engine.labels)
+        .map(|(key, value)| (key.to_string(), Value::String(value.to_string())))
+        .collect();
+    container.insert(
+        "Node".to_owned(),
+        json!({
+            "ID": engine.map_or("", |engine| &engine.id),
+            "IP": node.host().unwrap_or("127.0.0.1"),
+            "Addr": node.endpoint.address(),
+            "Name": &*node.name,
+            "Cpus": total.cpus.as_nanos() / 1_000_000_000,
+            "Memory": total.memory.0,
+            "Labels": labels,
+        }),
+    );
+    Ok(Value::Object(container).to_string().into_bytes())
+}
+
+/// The sizes in an engine's `GET /containers/json?size=1`: of the writable layer, and of all of it.
+pub(crate) fn sizes(body: &[u8]) -> BTreeMap<ContainerId, (i64, i64)> {
+    #[derive(Deserialize)]
+    struct Sized {
+        #[serde(rename = "Id")]
+        id: String,
+        #[serde(rename = "SizeRw", default)]
+        writable: i64,
+        #[serde(rename = "SizeRootFs", default)]
+        all: i64,
+    }
+    let sized: Vec<Sized> = serde_json::from_slice(body).unwrap_or_default();
+    sized.into_iter().filter_map(|sized| Some((sized.id.parse().ok()?, (sized.writable, sized.all)))).collect()
+}
+
+/// A list with the sizes put in.
+///
+/// # Errors
+/// [`wharf_model::Class::Internal`] if the list is none.
+pub(crate) fn with_sizes(listed: &[u8], sizes: &BTreeMap<ContainerId, (i64, i64)>) -> Result<Vec<u8>, Error> {
+    let mut entries: Vec<Map<String, Value>> =
+        serde_json::from_slice(listed).map_err(|error| Error::internal(error.to_string()))?;
+    for entry in &mut entries {
+        let id = entry.get("Id").and_then(Value::as_str).and_then(|id| id.parse().ok());
+        if let Some((writable, all)) = id.and_then(|id: ContainerId| sizes.get(&id)) {
+            entry.insert("SizeRw".to_owned(), json!(writable));
+            entry.insert("SizeRootFs".to_owned(), json!(all));
+        }
+    }
+    serde_json::to_vec(&entries).map_err(|error| Error::internal(error.to_string()))
+}
+
+fn label(owner: &mut Map<String, Value>, node: &str) {
+    let labels = owner.entry("Labels").or_insert(Value::Null);
+    if labels.is_null() {
+        *labels = Value::Object(Map::new());
+    }
+    if let Some(labels) = labels.as_object_mut() {
+        labels.insert(NODE_LABEL.to_owned(), Value::String(node.to_owned()));
+    }
+}
+
+/// Puts the host's address in the place of "all addresses".
+fn place(binding: &mut Value, field: &str, host: &str) {
+    if let Some(address) = binding.get_mut(field)
+        && address
+            .as_str()
+            .is_some_and(|address| UNSPECIFIED.contains(&address) || (field == "HostIp" && address.is_empty()))
+    {
+        *address = Value::String(host.to_owned());
+    }
+}

@@ -1,0 +1,38 @@
+//! What filters of several lists have in common.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use wharf_model::Node;
+
+use super::query::Filters;
+use crate::Error;
+
+/// A pattern of a user may not make us build a machine larger than this.
+const PATTERN_LIMIT: usize = 1 << 20;
+
+/// Whether labels fulfil all `label` filters: `key`, or `key=value`.
+pub(super) fn labels(filters: &Filters, labels: &BTreeMap<Box<str>, Box<str>>) -> bool {
+    filters.of("label").all(|wanted| match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|found| **found == *value),
+        None => labels.contains_key(wanted),
+    })
+}
+
+/// Whether a node fulfils the `node` filter: by its name, its engine's id or its address.
+pub(super) fn node(filters: &Filters, node: &Node) -> bool {
+    filters.any("node", |wanted| {
+        *node.name == *wanted
+            || node.endpoint.address() == wanted
+            || node.engine.as_ref().is_some_and(|engine| *engine.id == *wanted)
+    })
+}
+
+/// A pattern that a name has to match anywhere.
+///
+/// # Errors
+/// [`wharf_model::Class::Invalid`] if it is no regular expression.
+pub(super) fn pattern(text: &str) -> Result<Regex, Error> {
+    let built = regex::RegexBuilder::new(text).size_limit(PATTERN_LIMIT).build();
+    built.map_err(|error| Error::invalid(format!("invalid pattern {text:?}: {error}")))
+}

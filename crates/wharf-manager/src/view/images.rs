@@ -1,0 +1,224 @@
+//! Images as the fleet has them: one image may be on many nodes, and nodes may disagree about what a name means.
+//!
+//! **Rule:** a name means the image that got it last, on whatever node. Others that still bear it there are shown without.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use regex::Regex;
+use serde_json::{Map, Value, json};
+use wharf_model::{IdPrefix, Image, ImageId, Node, NodeId, Snapshot, Timestamp};
+
+use super::{
+    filter,
+    query::{Filters, Query},
+};
+use crate::Error;
+
+/// Docker's filters, and `node`.
+const FILTERS: [&str; 6] = ["before", "dangling", "label", "node", "reference", "since"];
+
+/// An image and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FleetImage {
+    /// Its id.
+    pub(crate) id: ImageId,
+    /// The nodes that have it; those that answer first.
+    pub(crate) holders: Vec<NodeId>,
+}
+
+/// `repository:tag` of a name as engines list it; `None` for an id or a digest, which bear no tag.
+pub(crate) fn tag(reference: &str) -> Option<String> {
+    let reference = familiar(reference);
+    if reference.contains('@') || reference.parse::<ImageId>().is_ok() {
+        return None;
+    }
+    // A colon before the last slash is a registry's port.
+    let named = reference.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    Some(if named { reference.to_owned() } else { format!("{reference}:latest") })
+}
+
+/// Docker's short form: `docker.io/library/busybox` is `busybox`.
+fn familiar(reference: &str) -> &str {
+    let short = reference.strip_prefix("docker.io/").or_else(|| reference.strip_prefix("index.docker.io/"));
+    short.map_or(reference, |short| short.strip_prefix("library/").unwrap_or(short))
+}
+
+/// Finds the image that a user means by an id, a name, a digest or the first digits of an id.
+///
+/// # Errors
+/// [`wharf_model::Class::NotFound`] in Docker's words; [`wharf_model::Class::Invalid`] if several ids begin so.
+pub(crate) fn resolve(snapshot: &Snapshot, reference: &str) -> Result<FleetImage, Error> {
+    let mut ids = meant(snapshot, reference).into_iter();
+    match (ids.next(), ids.next()) {
+        (Some(id), None) => Ok(FleetImage { id, holders: holders(snapshot, id) }),
+        (Some(_), Some(_)) => Err(Error::invalid(format!("{reference:?} is the beginning of several images' ids"))),
+        (None, _) => {
+            let name = tag(reference).unwrap_or_else(|| reference.to_owned());
+            Err(Error::not_found(format!("No such image: {name}")))
+        }
+    }
+}
+
+/// The images that a reference may mean: one, unless it is the beginning of several ids.
+pub(crate) fn meant(snapshot: &Snapshot, reference: &str) -> Vec<ImageId> {
+    let has = |id: ImageId| snapshot.nodes().any(|node| node.images.contains_key(&id));
+    if let Ok(id) = reference.parse::<ImageId>() {
+        return if has(id) { vec![id] } else { Vec::new() };
+    }
+    let tag = tag(reference);
+    let names = |image: &Image| match &tag {
+        Some(tag) => image.tags.iter().any(|known| **known == *tag),
+        None => image.digests.iter().any(|known| **known == *familiar(reference)),
+    };
+    let named = snapshot.nodes().flat_map(|node| node.images.values().map(move |image| (node, image)));
+    // The image that got the name last; a node that does not answer is asked only if no other knows the name.
+    let latest =
+        named.filter(|(_, image)| names(image)).max_by_key(|(node, image)| (node.is_healthy(), image.tagged, image.id));
+    if let Some((_, image)) = latest {
+        return vec![image.id];
+    }
+    let Some(prefix) = IdPrefix::parse(reference.strip_prefix("sha256:").unwrap_or(reference)) else {
+        return Vec::new();
+    };
+    let ranges = snapshot.nodes().flat_map(|node| node.images.range(ImageId::range(prefix)).map(|(id, _)| *id));
+    ranges.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn holders(snapshot: &Snapshot, id: ImageId) -> Vec<NodeId> {
+    let mut holders: Vec<_> = snapshot.nodes().filter(|node| node.images.contains_key(&id)).collect();
+    holders.sort_by_key(|node| !node.is_healthy());
+    holders.into_iter().map(|node| node.id).collect()
+}
+
+/// The nodes from which a reference has to be removed: all that know the name, whatever they mean by it (else an older image
+/// would come to light under it); for an id, all that have the image.
+pub(crate) fn having<'a>(snapshot: &'a Snapshot, reference: &str, image: &FleetImage) -> Vec<&'a Arc<Node>> {
+    let tag = tag(reference);
+    let named = |node: &Node| {
+        tag.as_ref()
+            .is_some_and(|tag| node.images.values().any(|image| image.tags.iter().any(|known| **known == **tag)))
+    };
+    let any = snapshot.nodes().any(|node| named(node));
+    snapshot.nodes().filter(|node| if any { named(node) } else { node.images.contains_key(&image.id) }).collect()
+}
+
+/// What a client wants to see.
+#[derive(Debug)]
+pub(crate) struct ListQuery {
+    filters: Filters,
+    dangling: Option<bool>,
+    references: Vec<Regex>,
+}
+
+impl ListQuery {
+    /// Reads the query of `GET /images/json`.
+    ///
+    /// # Errors
+    /// [`wharf_model::Class::Invalid`], naming the parameter.
+    pub(crate) fn parse(query: &Query) -> Result<Self, Error> {
+        let filters = query.filters(&FILTERS)?;
+        let dangling = filters.flag("dangling")?;
+        let references = filters.of("reference").map(glob).collect::<Result<_, _>>()?;
+        Ok(Self { filters, dangling, references })
+    }
+}
+
+/// One image as several nodes have it.
+struct Merged<'a> {
+    newest: &'a Image,
+    tags: BTreeSet<&'a str>,
+    digests: BTreeSet<&'a str>,
+    shown: bool,
+}
+
+/// The answer to `GET /images/json`: one entry per image, the newest first.
+///
+/// # Errors
+/// [`wharf_model::Class::NotFound`] if `before` or `since` name no image.
+pub(crate) fn list(snapshot: &Snapshot, query: &ListQuery) -> Result<Vec<u8>, Error> {
+    let bound = |key: &str| -> Result<Option<Timestamp>, Error> {
+        let Some(reference) = query.filters.of(key).next() else { return Ok(None) };
+        let image = resolve(snapshot, reference)?;
+        let found = snapshot.nodes().find_map(|node| node.images.get(&image.id));
+        Ok(found.map(|image| image.created))
+    };
+    let (before, since) = (bound("before")?, bound("since")?);
+    let mut images: Vec<_> = merged(snapshot, &query.filters).into_values().filter(|image| image.shown).collect();
+    images.sort_by_key(|image| (Reverse(image.newest.created), image.newest.id));
+    let kept = images.into_iter().filter(|image| {
+        let reference = |pattern: &Regex| {
+            image.tags.iter().any(|tag| {
+                pattern.is_match(tag)
+                    || tag.rsplit_once(':').is_some_and(|(repository, _)| pattern.is_match(repository))
+            })
+        };
+        before.is_none_or(|before| image.newest.created < before)
+            && since.is_none_or(|since| image.newest.created > since)
+            && query.dangling.is_none_or(|dangling| dangling == image.tags.is_empty())
+            && filter::labels(&query.filters, &image.newest.labels)
+            && (query.references.is_empty() || query.references.iter().any(reference))
+    });
+    let entries: Vec<Value> = kept.map(|image| entry(&image)).collect();
+    serde_json::to_vec(&entries).map_err(|error| Error::internal(error.to_string()))
+}
+
+fn merged<'a>(snapshot: &'a Snapshot, filters: &Filters) -> BTreeMap<ImageId, Merged<'a>> {
+    let mut winners: BTreeMap<&str, (bool, Timestamp, ImageId)> = BTreeMap::new();
+    for node in snapshot.nodes() {
+        for image in node.images.values() {
+            for tag in &image.tags {
+                let claim = (node.is_healthy(), image.tagged, image.id);
+                let winner = winners.entry(tag).or_insert(claim);
+                *winner = claim.max(*winner);
+            }
+        }
+    }
+    let mut merged: BTreeMap<ImageId, Merged<'a>> = BTreeMap::new();
+    for node in snapshot.nodes() {
+        let shown = filter::node(filters, node);
+        for image in node.images.values() {
+            let known = merged.entry(image.id).or_insert_with(|| Merged {
+                newest: image,
+                tags: BTreeSet::new(),
+                digests: BTreeSet::new(),
+                shown: false,
+            });
+            known.shown |= shown;
+            let won = |tag: &&str| winners.get(*tag).is_some_and(|(_, _, id)| *id == image.id);
+            known.tags.extend(image.tags.iter().map(|tag| &**tag).filter(won));
+            known.digests.extend(image.digests.iter().map(|digest| &**digest));
+        }
+    }
+    merged
+}
+
+fn entry(image: &Merged<'_>) -> Value {
+    let mut entry: Map<String, Value> = serde_json::from_str(&image.newest.entry).unwrap_or_default();
+    // Docker's form of "no name" in this version of its API.
+    let or_none = |names: &BTreeSet<&str>, none: &str| {
+        if names.is_empty() { json!([none]) } else { json!(names) }
+    };
+    entry.insert("RepoTags".to_owned(), or_none(&image.tags, "<none>:<none>"));
+    let digests = if image.tags.is_empty() { or_none(&image.digests, "<none>@<none>") } else { json!(image.digests) };
+    entry.insert("RepoDigests".to_owned(), digests);
+    Value::Object(entry)
+}
+
+/// A shell pattern, as `reference` takes one: `*` and `?` do not cross a slash.
+fn glob(text: &str) -> Result<Regex, Error> {
+    let mut pattern = String::from("^");
+    for c in familiar(text).chars() {
+        match c {
+            '*' => pattern.push_str("[^/]*"),
+            '?' => pattern.push_str("[^/]"),
+            '[' | ']' | '-' => pattern.push(c),
+            c => pattern.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    pattern.push('$');
+    filter::pattern(&pattern)
+}

@@ -1,0 +1,189 @@
+//! What the fleet says of itself as a whole.
+
+use serde_json::json;
+use wharf_model::{Node, Phase, Snapshot, Timestamp};
+
+use crate::{API_NEWEST, API_OLDEST, Identity, VERSION};
+
+/// The answer to `GET /version`.
+pub(crate) fn version() -> Vec<u8> {
+    let details = json!({
+        "ApiVersion": API_NEWEST.to_string(),
+        "MinAPIVersion": API_OLDEST.to_string(),
+        "Os": std::env::consts::OS,
+        "Arch": arch(),
+    });
+    let mut version = json!({
+        "Platform": { "Name": "Wharf: one Docker for all your hosts" },
+        "Components": [{ "Name": "Wharf", "Version": VERSION, "Details": details }],
+        "Version": format!("wharf/{VERSION}"),
+        "ApiVersion": API_NEWEST.to_string(),
+        "MinAPIVersion": API_OLDEST.to_string(),
+        // Clients print these two. There is no Go here, and no commit is recorded.
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": std::env::consts::OS,
+        "Arch": arch(),
+        "KernelVersion": "",
+        "BuildTime": "",
+    });
+    if let Ok(kernel) = rustix::system::uname().release().to_str() {
+        version["KernelVersion"] = json!(kernel);
+    }
+    version.to_string().into_bytes()
+}
+
+/// Docker's name of this machine's kind.
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The answer to `GET /info` at `now`: sums over the fleet, and a few lines per node in the predecessor's form.
+pub(crate) fn info(snapshot: &Snapshot, identity: &Identity, now: Timestamp) -> Vec<u8> {
+    let nodes = || snapshot.nodes();
+    let count = |phase| nodes().map(|node| node.count(phase)).sum::<usize>();
+    let containers = snapshot.container_count();
+    let (running, paused) = (count(Phase::Running), count(Phase::Paused));
+    let images: std::collections::BTreeSet<_> = nodes().flat_map(|node| node.images.keys()).collect();
+    let mut cpus = 0;
+    let mut memory = 0;
+    for engine in nodes().filter(|node| node.is_healthy()).filter_map(|node| node.engine.as_ref()) {
+        cpus += engine.total.cpus.as_nanos() / 1_000_000_000;
+        memory += engine.total.memory.0;
+    }
+    let silent = nodes()
+        .filter_map(|node| node.error.as_ref().map(|error| format!("WARNING: {} does not answer: {error}", node.name)));
+    let uname = rustix::system::uname();
+    let mut info = json!({
+        "ID": identity.id,
+        "Name": identity.hostname,
+        "ServerVersion": format!("wharf/{VERSION}"),
+        "Containers": containers,
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": containers - running - paused,
+        "Images": images.len(),
+        "Driver": "",
+        "DriverStatus": [],
+        "SystemStatus": status(snapshot, identity),
+        "NCPU": cpus,
+        "MemTotal": memory,
+        "OperatingSystem": "Wharf",
+        "OSType": std::env::consts::OS,
+        "OSVersion": "",
+        "Architecture": std::env::consts::ARCH,
+        "KernelVersion": uname.release().to_string_lossy(),
+        "SystemTime": jiff::Timestamp::from_nanosecond(i128::from(now.as_nanos())).unwrap_or_default().to_string(),
+        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": [] },
+        "Warnings": silent.collect::<Vec<_>>(),
+    });
+    if let (Some(info), serde_json::Value::Object(usual)) = (info.as_object_mut(), usual()) {
+        info.extend(usual);
+    }
+    info.to_string().into_bytes()
+}
+
+/// What clients expect of any engine, and what says nothing of a fleet.
+fn usual() -> serde_json::Value {
+    json!({
+        "MemoryLimit": true,
+        "SwapLimit": true,
+        "CpuCfsPeriod": true,
+        "CpuCfsQuota": true,
+        "CPUShares": true,
+        "CPUSet": true,
+        "PidsLimit": true,
+        "IPv4Forwarding": true,
+        "BridgeNfIptables": true,
+        "BridgeNfIp6tables": true,
+        "OomKillDisable": true,
+        "LoggingDriver": "",
+        "CgroupDriver": "",
+        "Debug": false,
+        "ExperimentalBuild": false,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": { "IndexConfigs": {}, "InsecureRegistryCIDRs": [], "Mirrors": [] },
+        "Labels": [],
+        "Runtimes": {},
+        "DefaultRuntime": "",
+        "SecurityOptions": [],
+        "LiveRestoreEnabled": false,
+        "Isolation": "",
+        "InitBinary": "",
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "DockerRootDir": "",
+        "Swarm": { "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": null },
+    })
+}
+
+/// Names and values in the order in which clients print them.
+fn status(snapshot: &Snapshot, identity: &Identity) -> Vec<(String, String)> {
+    let mut nodes: Vec<_> = snapshot.nodes().collect();
+    nodes.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
+    let mut lines = vec![
+        ("Role".to_owned(), "primary".to_owned()),
+        ("Strategy".to_owned(), identity.strategy.clone()),
+        ("Filters".to_owned(), wharf_plan::filter_names().collect::<Vec<_>>().join(", ")),
+        ("Nodes".to_owned(), nodes.len().to_string()),
+    ];
+    nodes.into_iter().for_each(|node| lines.extend(of_node(node)));
+    lines
+}
+
+/// A name with its numbers as numbers: `node2` comes before `node10`.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let text = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (head, tail) = rest.split_at(text);
+        let digits = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
+        let (number, tail) = tail.split_at(digits);
+        parts.push((head.to_owned(), number.parse().unwrap_or(0)));
+        rest = tail;
+    }
+    parts
+}
+
+fn of_node(node: &Node) -> Vec<(String, String)> {
+    let known = node.engine.as_deref();
+    let name = if known.is_some() { &node.name } else { "(unknown)" };
+    let line = |key: &str, value: String| (format!("  └ {key}"), value);
+    let mut lines = vec![(format!(" {name}"), node.endpoint.address())];
+    lines.push(line(
+        "ID",
+        known.map_or_else(String::new, |engine| format!("{}|{}", engine.id, node.endpoint.address())),
+    ));
+    lines.push(line("Status", node.health.name().to_owned()));
+    let containers = node.containers.len();
+    lines.push(line(
+        "Containers",
+        match node.is_healthy() {
+            true => {
+                let (running, paused) = (node.count(Phase::Running), node.count(Phase::Paused));
+                format!("{containers} ({running} Running, {paused} Paused, {} Stopped)", containers - running - paused)
+            }
+            false => containers.to_string(),
+        },
+    ));
+    if let Some(engine) = known {
+        let reserved = node.reserved();
+        lines.push(line("Reserved CPUs", format!("{} / {}", reserved.cpus, engine.total.cpus)));
+        lines.push(line("Reserved Memory", format!("{} / {}", reserved.memory, engine.total.memory)));
+        let labels: Vec<_> = engine.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        lines.push(line("Labels", labels.join(", ")));
+    }
+    if let Some(error) = &node.error {
+        lines.push(line("Error", error.to_string()));
+    }
+    let updated = jiff::Timestamp::from_second(node.updated.as_secs()).unwrap_or_default();
+    lines.push(line("UpdatedAt", updated.to_string()));
+    lines.push(line("ServerVersion", known.map_or_else(String::new, |engine| engine.version.to_string())));
+    lines
+}
