@@ -65,8 +65,9 @@ async fn connection_task(app: App, connection: Connection, stop: CancellationTok
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
-        // What hijacked streams need: see the reference of Docker's attach.
-        .half_close(true)
+        // As in Docker's own server: a client that closes its side of a plain request has gone away, and what it waited
+        // for is ended. `docker run -d` leaves a `wait` behind each time. After an upgrade, half-closes are passed on.
+        .half_close(false)
         .preserve_header_case(true)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service)

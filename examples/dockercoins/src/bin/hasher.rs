@@ -1,0 +1,9 @@
+//! `hasher`: see the library.
+
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+
+fn main() -> ExitCode {
+    dockercoins::main(async { dockercoins::hasher::run(TcpListener::bind(("0.0.0.0", 80)).await?).await })
+}

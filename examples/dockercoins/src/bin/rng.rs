@@ -1,0 +1,9 @@
+//! `rng`: see the library.
+
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+
+fn main() -> ExitCode {
+    dockercoins::main(async { dockercoins::rng::run(TcpListener::bind(("0.0.0.0", 80)).await?).await })
+}
