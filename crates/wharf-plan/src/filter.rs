@@ -47,6 +47,14 @@ pub(crate) fn wishes(want: &Workload, node: &Node) -> usize {
     want.constraints.iter().filter(|expression| expression.is_soft() && holds(expression, node)).count()
 }
 
+/// Whether a node has, or is promised, one of those that the container had better be with.
+pub(crate) fn has_company(want: &Workload, candidate: &Candidate<'_>) -> bool {
+    let Some((key, value)) = &want.together else { return false };
+    let containers = candidate.node.containers.values().map(|container| &container.labels);
+    let mut labels = containers.chain(candidate.promised.iter().map(|promise| &promise.labels));
+    labels.any(|labels| labels.get(key) == Some(value))
+}
+
 fn health(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
     if want.exclude.contains(&candidate.node.id) {
         return Err(Reason::Excluded);

@@ -7,7 +7,7 @@ use wharf_model::{ByteSize, Cpus, NodeId, Reservation, Resources, Snapshot};
 
 use crate::{
     Rejection, Strategy, Unplaceable, Workload,
-    filter::{Candidate, check, wishes},
+    filter::{Candidate, check, has_company, wishes},
 };
 
 /// How places are chosen.
@@ -72,7 +72,12 @@ pub fn place(want: &Workload, fleet: &Snapshot, policy: &Policy, seed: Seed) -> 
             continue;
         }
         let dice = dice(seed, want, node.id);
-        let rank = (!policy.suspects.contains(&node.id), wishes(want, node), policy.strategy.rank(&candidate, dice));
+        let rank = (
+            !policy.suspects.contains(&node.id),
+            wishes(want, node),
+            has_company(want, &candidate),
+            policy.strategy.rank(&candidate, dice),
+        );
         if best.as_ref().is_none_or(|(known, _)| rank > *known) {
             best = Some((rank, node.id));
         }

@@ -11,7 +11,7 @@ use super::{
     expressions,
     references::{self, References},
 };
-use crate::Error;
+use crate::{Error, PROJECT};
 
 /// A create request that has been understood.
 #[derive(Debug, Clone)]
@@ -82,6 +82,8 @@ impl CreateRequest {
         let host = view.host_config.unwrap_or_default();
         let host_network = host.network_mode == "host";
         let exposed = view.exposed_ports.unwrap_or_default();
+        let labels = view.labels.unwrap_or_default();
+        let project = labels.get(PROJECT).map(|project| (PROJECT.into(), project.clone()));
         let workload = Workload {
             name: name.map(Into::into),
             image: view.image.as_str().into(),
@@ -92,9 +94,10 @@ impl CreateRequest {
             } else {
                 Vec::new()
             },
-            labels: view.labels.unwrap_or_default(),
+            labels,
             constraints,
             requirements,
+            together: project,
             exclude: std::collections::BTreeSet::new(),
         };
         let nodes = snapshot.nodes().count();

@@ -8,10 +8,7 @@ use std::{
 use wharf_model::{Node, Snapshot};
 
 use super::call::App;
-use crate::{Error, fleet::Link};
-
-/// The label by which Compose marks what belongs to one project.
-const PROJECT: &str = "com.docker.compose.project";
+use crate::{Error, PROJECT, fleet::Link};
 
 /// The healthy node that this key always leads to while it is there (rendezvous hashing): the same client's builds find
 /// their cache, and the loss of a node moves only what was on it.

@@ -74,6 +74,12 @@ macro_rules! answer {
             concat!($what, " is not served by Wharf yet; ask one engine for it with docker -H tcp://NODE:2375"),
         )
     };
+    (NoPlugin) => {
+        Answer::Refuse(
+            Class::NotFound,
+            "no such plugin: plugins are not served by Wharf yet; ask one engine for them with docker -H tcp://NODE:2375",
+        )
+    };
     (NoSwarm) => {
         Answer::Refuse(
             Class::Unavailable,
@@ -159,7 +165,8 @@ pub(crate) const ROUTES: &[Route] = rows![
     GET "/plugins" NotYet("docker plugin ls");
     GET "/plugins/privileges" NotYet("docker plugin install");
     POST "/plugins/pull" NotYet("docker plugin install");
-    GET "/plugins/{plugin}/json" NotYet("docker plugin inspect");
+    // `docker inspect NAME` asks here, too: what it looks for is no plugin.
+    GET "/plugins/{plugin}/json" NoPlugin();
     DELETE "/plugins/{plugin}" NotYet("docker plugin rm");
     POST "/plugins/{plugin}/enable" NotYet("docker plugin enable");
     POST "/plugins/{plugin}/disable" NotYet("docker plugin disable");

@@ -42,7 +42,7 @@ fn promise(snapshot: &mut Snapshot, id: u64, node: NodeId, want: &Workload) {
         image: want.image.clone(),
         resources: want.resources,
         published: want.published.clone(),
-        labels: BTreeMap::new(),
+        labels: want.labels.clone(),
     });
 }
 
@@ -135,6 +135,17 @@ fn what_a_container_depends_on_decides() {
     assert_eq!(place(&want, &fleet(3), &spread(), Seed(0)).unwrap().node, NodeId(2));
     let refusal = place(&want, &fleet(1), &spread(), Seed(0)).unwrap_err();
     assert!(refusal.to_string().ends_with("node1: network blue is on node2"));
+}
+
+#[test]
+fn those_that_belong_together_are_kept_together_as_long_as_there_is_room() {
+    let project = |gib| {
+        let label: (Box<str>, Box<str>) = ("project".into(), "coins".into());
+        Workload { labels: [label.clone()].into(), together: Some(label), ..memory(gib) }
+    };
+    let mut snapshot = fleet(3);
+    assert_eq!(fill(&mut snapshot, &spread(), &project(2), 4).into_values().collect::<Vec<_>>(), [4]);
+    assert!(place(&project(2), &snapshot, &spread(), Seed(9)).is_ok(), "a full node is no reason to refuse");
 }
 
 #[test]
