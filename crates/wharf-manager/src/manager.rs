@@ -1,6 +1,6 @@
 //! The manager as a whole: built of its configuration, run until it is told to stop.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 use wharf_plan::Policy;
@@ -20,6 +20,8 @@ pub struct Config {
     pub policy: Policy,
     /// Who it is.
     pub identity: Identity,
+    /// A folder of its own, for what must outlive it.
+    pub data: PathBuf,
 }
 
 /// What a manager says of itself.
@@ -42,13 +44,17 @@ pub struct Manager {
 
 impl Manager {
     /// Starts to watch the engines; nothing is served yet.
-    pub fn start(config: Config) -> Self {
-        let (fleet, orphans) = (Fleet::start(config.policy), Orphans::default());
+    ///
+    /// # Errors
+    /// If the data folder cannot be used.
+    pub fn start(config: Config) -> std::io::Result<Self> {
+        let orphans = Orphans::open(&config.data.join("given-up"))?;
+        let fleet = Fleet::start(config.policy);
         let watch = config.discovery.watch();
         let supervisor = tokio::spawn(fleet::supervise(fleet.clone(), watch, orphans.clone()));
         let identity = Arc::new(config.identity);
         let app = App { fleet, orphans, identity, execs: Execs::default(), transfers: Transfers::default() };
-        Self { app, supervisor }
+        Ok(Self { app, supervisor })
     }
 
     /// Waits until every node that discovery names has been reached, or has failed to be.

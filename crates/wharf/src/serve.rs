@@ -68,7 +68,8 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let discovery = options.discovery.as_deref().unwrap_or("unix:///var/run/docker.sock");
     let discovery = Discovery::parse(discovery).with_context(|| format!("DISCOVERY {discovery}"))?;
     let data = options.data.unwrap_or_else(|| home("/var/lib/wharf", ".local/share/wharf"));
-    let data = Data::open(&data).with_context(|| format!("the data folder {}", data.display()))?;
+    let in_data = || format!("the data folder {}", data.display());
+    let lock = Data::open(&data).with_context(in_data)?;
     let hosts = match options.host {
         hosts if hosts.is_empty() => vec![Endpoint::Unix(socket())],
         hosts => hosts,
@@ -80,11 +81,12 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     }
     let stop = stop_on_signal()?;
     let identity = Identity {
-        id: data.fleet_id.clone(),
+        id: lock.fleet_id.clone(),
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         strategy: options.strategy.name().to_owned(),
     };
-    let manager = Manager::start(Config { discovery, policy: Policy::new(options.strategy), identity });
+    let config = Config { discovery, policy: Policy::new(options.strategy), identity, data: data.clone() };
+    let manager = Manager::start(config).with_context(in_data)?;
     let settled = tokio::select! {
         settled = tokio::time::timeout(SETTLE_WITHIN, manager.settled()) => settled.is_ok(),
         () = stop.cancelled() => return Ok(()),
@@ -92,7 +94,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let endpoints: Vec<_> = listeners.iter().filter_map(Listener::endpoint).collect();
     greet(&manager.nodes(), &endpoints, settled)?;
     manager.serve(listeners, stop).await;
-    drop(data);
+    drop(lock);
     Ok(())
 }
 

@@ -1,19 +1,22 @@
 //! The way to one node's engine.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::Instant,
+};
 use wharf_engine::{Body, Client, Error, empty, full, wire::Touched};
-use wharf_model::{ApiVersion, NodeId};
+use wharf_model::{ApiVersion, Class, NodeId};
 
 /// A request that takes longer than this makes us ask whether its engine is there at all.
-const IMPATIENCE: Duration = Duration::from_millis(400);
+const IMPATIENCE: Duration = Duration::from_millis(150);
 
 /// How long a change may take to be read back before its author is answered anyway.
 const OBSERVE_WITHIN: Duration = Duration::from_secs(5);
@@ -41,15 +44,23 @@ pub(crate) struct Link {
     node: NodeId,
     client: Client,
     up: watch::Sender<Option<Versions>>,
-    suspect: AtomicBool,
+    suspect: watch::Sender<bool>,
     doubt: Notify,
+    heard: Mutex<Instant>,
     observations: mpsc::Sender<Observation>,
 }
 
 impl Link {
     pub(super) fn new(node: NodeId, client: Client, observations: mpsc::Sender<Observation>) -> Self {
-        let (suspect, doubt) = (AtomicBool::new(false), Notify::new());
-        Self { node, client, up: watch::channel(None).0, suspect, doubt, observations }
+        Self {
+            node,
+            client,
+            up: watch::channel(None).0,
+            suspect: watch::channel(false).0,
+            doubt: Notify::new(),
+            heard: Mutex::new(Instant::now()),
+            observations,
+        }
     }
 
     /// The node it leads to.
@@ -64,7 +75,7 @@ impl Link {
 
     /// The engine answers and speaks these versions.
     pub(super) fn set_up(&self, versions: Versions) {
-        self.suspect.store(false, Ordering::Relaxed);
+        self.set_suspect(false);
         self.up.send_replace(Some(versions));
     }
 
@@ -73,14 +84,30 @@ impl Link {
         self.up.send_replace(None);
     }
 
-    /// Whether the engine is slow to answer just now.
+    /// The engine is slow to answer just now, or is so no more.
     pub(super) fn set_suspect(&self, suspect: bool) {
-        self.suspect.store(suspect, Ordering::Relaxed);
+        self.suspect.send_if_modified(|known| std::mem::replace(known, suspect) != suspect);
     }
 
     /// Whether the engine is slow to answer just now, and had better not be given new work.
     pub(crate) fn is_suspect(&self) -> bool {
-        self.suspect.load(Ordering::Relaxed)
+        *self.suspect.borrow()
+    }
+
+    /// Waits until the engine is slow to answer, and `also` holds at that moment.
+    pub(crate) async fn suspected_while(&self, also: impl Fn() -> bool) {
+        // It ends with an error only together with the link.
+        self.suspect.subscribe().wait_for(|suspect| *suspect && also()).await.ok();
+    }
+
+    /// Something was heard from the engine, on whatever connection.
+    pub(super) fn note_heard(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// When something was last heard from it.
+    pub(super) fn heard(&self) -> Instant {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until somebody doubts that the engine is there.
@@ -153,7 +180,12 @@ impl Link {
             }
         };
         tokio::select! {
-            answer = call => answer,
+            answer = call => {
+                if !answer.as_ref().is_err_and(|error| error.class() == Class::Unavailable) {
+                    self.note_heard();
+                }
+                answer
+            }
             _ = up.wait_for(Option::is_none) => Err(down(false)),
             () = doubt => unreachable!("doubt never ends"),
         }

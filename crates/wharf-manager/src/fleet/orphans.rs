@@ -6,6 +6,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -29,9 +33,15 @@ pub(crate) struct Creation {
     attempt: u32,
 }
 
-/// The attempts that were given up. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Orphans(Arc<Mutex<BTreeMap<Box<str>, u32>>>);
+/// The attempts that were given up, in memory and in a file: what they made may turn up after a restart. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Orphans(Arc<Mutex<GivenUp>>);
+
+#[derive(Debug)]
+struct GivenUp {
+    attempts: BTreeMap<Box<str>, u32>,
+    journal: File,
+}
 
 impl Creation {
     /// A new create, before its first attempt.
@@ -62,12 +72,37 @@ impl fmt::Display for Creation {
 }
 
 impl Orphans {
+    /// Reads which attempts were given up from a file, and goes on to write it.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut journal = File::options().create(true).read(true).append(true).mode(0o600).open(path)?;
+        let mut text = String::new();
+        journal.read_to_string(&mut text)?;
+        // A line that was cut off by a crash is no line: its create had not been tried again yet.
+        let lines: Vec<_> = text.lines().filter_map(Creation::parse).collect();
+        let skipped = lines.len().saturating_sub(REMEMBERED);
+        let attempts: BTreeMap<_, _> = lines.into_iter().skip(skipped).map(|made| (made.id, made.attempt)).collect();
+        if skipped > 0 {
+            journal.set_len(0)?;
+            for (id, attempt) in &attempts {
+                writeln!(journal, "{id}.{attempt}")?;
+            }
+        }
+        Ok(Self(Arc::new(Mutex::new(GivenUp { attempts, journal }))))
+    }
+
     /// This attempt, and those before it, are given up: whatever they made is nobody's.
     pub(crate) fn give_up(&self, creation: &Creation) {
         let mut given_up = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        given_up.insert(creation.id.clone(), creation.attempt);
-        if given_up.len() > REMEMBERED {
-            given_up.pop_first();
+        given_up.attempts.insert(creation.id.clone(), creation.attempt);
+        if given_up.attempts.len() > REMEMBERED {
+            given_up.attempts.pop_first();
+        }
+        // One write of one short line, once in a blue moon: not worth a thread.
+        if let Err(error) = writeln!(given_up.journal, "{creation}") {
+            tracing::warn!("cannot note a create that was given up: {error}");
         }
     }
 
@@ -96,7 +131,7 @@ impl Orphans {
             return false;
         }
         let Some(creation) = container.labels.get(MARK).and_then(|mark| Creation::parse(mark)) else { return false };
-        let given_up = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&creation.id).copied();
+        let given_up = self.0.lock().unwrap_or_else(PoisonError::into_inner).attempts.get(&creation.id).copied();
         if given_up.is_some_and(|attempt| creation.attempt <= attempt) {
             return true;
         }

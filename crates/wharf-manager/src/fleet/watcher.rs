@@ -34,7 +34,7 @@ use crate::{API_NEWEST, lines::Lines};
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// The time it has to answer, first and second time. The first failure makes it a suspect, the second unhealthy.
-const PROBE_WITHIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(1)];
+const PROBE_WITHIN: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
 
 /// All that an engine has is read again this often, whatever its events said.
 const RELIST: Duration = Duration::from_secs(60);
@@ -87,7 +87,6 @@ struct Session<'a> {
     pending: BTreeMap<Job, Pending>,
     queue: VecDeque<Job>,
     running: FuturesUnordered<BoxFuture<'static, (Job, Result<Vec<Job>, Error>)>>,
-    heard: Instant,
 }
 
 // === impl Watcher ===
@@ -146,6 +145,7 @@ impl Watcher {
             None => return Err(gone(&reader)),
         };
         self.fleet.apply(Event::Listed(node, Box::new(listing))).await;
+        self.link.note_heard();
         self.link.set_up(versions);
         if let Some(node) = self.known() {
             tracing::info!("{} is healthy: {} containers", node.name, node.containers.len());
@@ -155,10 +155,10 @@ impl Watcher {
         session.want(Job::Sweep, None);
         let mut relist = tokio::time::interval_at(Instant::now() + RELIST, RELIST);
         loop {
-            let silence = session.heard + SILENCE;
+            let silence = self.link.heard() + SILENCE;
             tokio::select! {
                 line = lines.next() => {
-                    session.heard = Instant::now();
+                    self.link.note_heard();
                     match line.map_err(|error| session.broken(error))? {
                         Some(line) => session.event(&line, &mut self.last_event),
                         None => return Err(session.broken("its stream of events ended".into())),
@@ -169,7 +169,7 @@ impl Watcher {
                 _ = relist.tick() => session.want(Job::Everything, None),
                 () = tokio::time::sleep_until(silence) => session.probe().await?,
                 () = self.link.doubted() => {
-                    if session.heard.elapsed() > PROBE_WITHIN[0] {
+                    if self.link.heard().elapsed() > PROBE_WITHIN[0] {
                         session.probe().await?;
                     }
                 }
@@ -207,7 +207,6 @@ impl<'a> Session<'a> {
             pending: BTreeMap::new(),
             queue: VecDeque::new(),
             running: FuturesUnordered::new(),
-            heard: Instant::now(),
         }
     }
 
@@ -271,7 +270,7 @@ impl<'a> Session<'a> {
     fn done(&mut self, job: Job, result: Result<Vec<Job>, Error>) {
         match result {
             Ok(found) => {
-                self.heard = Instant::now();
+                self.link.note_heard();
                 found.into_iter().for_each(|job| self.want(job, None));
             }
             Err(error) => {
@@ -300,7 +299,7 @@ impl<'a> Session<'a> {
             self.reader.client.get("/_ping", PROBE_WITHIN[1]).await?;
         }
         self.link.set_suspect(false);
-        self.heard = Instant::now();
+        self.link.note_heard();
         Ok(())
     }
 

@@ -97,6 +97,14 @@ impl Fleet {
         self.links.borrow().iter().filter(|(_, link)| link.is_suspect()).map(|(id, _)| *id).collect()
     }
 
+    /// Whether a healthy node beside these answers as fast as ever.
+    pub(crate) fn has_other(&self, than: impl Fn(NodeId) -> bool) -> bool {
+        let links = self.links.borrow().clone();
+        self.snapshot().nodes().any(|node| {
+            node.is_healthy() && !than(node.id) && links.get(&node.id).is_some_and(|link| !link.is_suspect())
+        })
+    }
+
     /// Takes in what happened; when this returns, every new snapshot knows of it.
     pub(super) async fn apply(&self, event: Event) {
         let (done, wait) = oneshot::channel();

@@ -137,7 +137,17 @@ async fn attempt(
     }
     let path = link.path(wish.version, &format!("/containers/create?{}", query.join("&")));
     let body = request.body_with_label(MARK, &creation.to_string()).map_err(Failed::For)?;
-    let answered = link.call(Method::POST, &path, Some(body.into()), CREATE_WITHIN).await;
+    let create = link.call(Method::POST, &path, Some(body.into()), CREATE_WITHIN);
+    let unlike = |id| id == node.id || request.workload.exclude.contains(&id);
+    let answered = tokio::select! {
+        answered = create => Some(answered),
+        // The engine has fallen silent, and others have not: whatever it makes of this later is removed then.
+        () = link.suspected_while(|| app.fleet.has_other(unlike)) => None,
+    };
+    let Some(answered) = answered else {
+        app.orphans.give_up(creation);
+        return Err(Failed::Here(Error::unavailable(format!("{} does not answer", node.name))));
+    };
     let mut answer = match answered {
         Ok(answer) => serde_json::from_slice::<Created>(&answer).map_err(|error| {
             app.orphans.give_up(creation);
