@@ -21,7 +21,7 @@ impl Lock {
     /// Waits for the lock.
     pub(crate) fn take(path: &Path) -> Result<Self, Error> {
         loop {
-            let folder = path.parent().unwrap_or(Path::new("/"));
+            let folder = path.parent().unwrap_or(path);
             fs::create_dir_all(folder).map_err(Error::file(folder))?;
             let file =
                 File::options().create(true).truncate(false).write(true).open(path).map_err(Error::file(path))?;

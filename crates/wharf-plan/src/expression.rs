@@ -123,7 +123,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_whatever_is_a_panic(text in ".*") {
-            let _ = Expression::parse(&text).map(|expression| expression.holds(["a"]));
+            Expression::parse(&text).map(|expression| expression.holds(["a"])).ok();
         }
 
         #[test]

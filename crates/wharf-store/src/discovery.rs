@@ -124,7 +124,7 @@ impl Watch {
                     let path = path.clone();
                     // A file on a network may hang: that must not hang the manager.
                     let found = tokio::task::spawn_blocking(move || read(&path)).await;
-                    found.unwrap_or_else(|_| Err(Error::Empty))
+                    found.unwrap_or(Err(Error::Empty))
                 }
             };
             let news = found.as_ref().map(Clone::clone).map_err(ToString::to_string);

@@ -157,7 +157,7 @@ pub fn container(node: NodeId, listed: &str, inspected: &str, entry: ListEntry) 
         image: wire.config.image,
         image_id: listed.image_id.parse().ok(),
         // The entry knows only the second.
-        created: time(&wire.created).unwrap_or(Timestamp::from_secs(listed.created)),
+        created: time(&wire.created).unwrap_or_else(|| Timestamp::from_secs(listed.created)),
         // What an engine of tomorrow calls a phase that is not known here is certainly not running.
         phase: Phase::parse(&wire.state.status).unwrap_or(Phase::Exited),
         exit_code: wire.state.exit_code,

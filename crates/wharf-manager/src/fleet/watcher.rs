@@ -58,6 +58,9 @@ enum Job {
     Sweep,
 }
 
+/// A job under way: which it is, and what it finds that has to be read as well.
+type Running = BoxFuture<'static, (Job, Result<Vec<Job>, Error>)>;
+
 /// A job that waits or runs, and those who wait for it.
 #[derive(Debug, Default)]
 struct Pending {
@@ -86,7 +89,7 @@ struct Session<'a> {
     reader: Reader,
     pending: BTreeMap<Job, Pending>,
     queue: VecDeque<Job>,
-    running: FuturesUnordered<BoxFuture<'static, (Job, Result<Vec<Job>, Error>)>>,
+    running: FuturesUnordered<Running>,
 }
 
 // === impl Watcher ===

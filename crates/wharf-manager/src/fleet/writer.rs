@@ -31,12 +31,15 @@ enum Message {
     Release(ReservationId),
 }
 
+/// The ways to all nodes.
+type Links = Arc<BTreeMap<NodeId, Arc<Link>>>;
+
 /// Reads the state, and asks its writer to change it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Fleet {
     messages: mpsc::Sender<Message>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    links: Arc<watch::Sender<Arc<BTreeMap<NodeId, Arc<Link>>>>>,
+    links: Arc<watch::Sender<Links>>,
     hub: Hub,
 }
 

@@ -125,7 +125,7 @@ fn usual() -> serde_json::Value {
 /// Names and values in the order in which clients print them.
 fn status(snapshot: &Snapshot, identity: &Identity) -> Vec<(String, String)> {
     let mut nodes: Vec<_> = snapshot.nodes().collect();
-    nodes.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
+    nodes.sort_by_key(|node| natural(&node.name));
     let mut lines = vec![
         ("Role".to_owned(), "primary".to_owned()),
         ("Strategy".to_owned(), identity.strategy.clone()),

@@ -70,6 +70,6 @@ async fn a_file_is_followed_and_a_bad_one_changes_nothing() {
 proptest! {
     #[test]
     fn no_text_whatever_is_a_panic(text in "[a-z0-9.:,/\\[\\]*-]{0,40}") {
-        let _ = Discovery::parse(&format!("nodes://{text}"));
+        Discovery::parse(&format!("nodes://{text}")).ok();
     }
 }
