@@ -37,6 +37,11 @@ mount --bind "$RUN/docker" /run/docker
 mount --bind "$ETC" /etc/docker
 exec dockerd "$@""#;
 
+/// What is not there need not be removed.
+fn gone(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
 /// Where things of a node are.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
@@ -54,12 +59,12 @@ impl Engine {
     /// Starts the engine; it outlives us. Does not wait until it answers.
     pub(crate) fn start(&self) -> Result<(), Error> {
         let (containers, etc) = (self.data.join("docker"), self.data.join("etc"));
+        // A host that starts finds nothing there: sockets and state of what was killed would only mislead.
+        fs::remove_dir_all(&self.run).or_else(gone).map_err(Error::file(&self.run))?;
         for folder in [&containers, &etc, &self.run.join("docker"), &self.run.join("exec")] {
             fs::create_dir_all(folder).map_err(Error::file(folder))?;
         }
         let pid_file = self.run.join("pid");
-        // Left by an engine that was killed; another process may have that pid today.
-        drop(fs::remove_file(&pid_file));
         let log = self.log();
         let out = File::options().create(true).append(true).open(&log).map_err(Error::file(&log))?;
         let err = out.try_clone().map_err(Error::file(&log))?;

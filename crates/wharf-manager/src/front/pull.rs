@@ -10,12 +10,10 @@ use super::{
 };
 use crate::Error;
 
-/// `POST /images/create`: the engine that the image's name leads to pulls it, the same one again next time, which then has
-/// its layers. From there it goes wherever a container wants it.
+/// `POST /images/create`: the client's builder pulls it, where it is at hand as a base of what the client builds. From there
+/// it goes wherever a container wants it.
 pub(crate) async fn create(call: Call) -> Result<Response<Body>, Error> {
-    let query = call.query()?;
-    let key = query.get("fromImage").or_else(|| query.get("repo")).unwrap_or("").to_owned();
-    let (link, node) = choose::by_key(&call.app, &key)?;
+    let (link, node) = choose::by_key(&call.app, &call.client)?;
     let path = link.path(call.version, &call.with_query("/images/create"));
     let response = forward(&link, &node, call.request, &path).await?;
     Ok(passed_back_then(response, async move { link.observe(Touched::Images).await }))

@@ -1,0 +1,67 @@
+use anyhow::ensure;
+
+use crate::fleet::Fleet;
+
+fn build(fleet: &Fleet, tag: &str, content: &str) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir_in(fleet.folder())?;
+    std::fs::write(folder.path().join("content"), content)?;
+    std::fs::write(folder.path().join("Dockerfile"), "FROM busybox\nCOPY content /content\nCMD cat /content\n")?;
+    let path = folder.path().display().to_string();
+    let mut client = fleet.client("docker", &["build", "-t", tag, &path]);
+    let output = client.env("DOCKER_BUILDKIT", "0").output()?;
+    let out = crate::fleet::text(&output.stdout);
+    ensure!(
+        output.status.success() && out.contains("Successfully tagged"),
+        "{out} {}",
+        crate::fleet::text(&output.stderr)
+    );
+    Ok(())
+}
+
+fn run_on(fleet: &Fleet, node: usize, image: &str) -> anyhow::Result<String> {
+    fleet.docker(&["run", "--rm", "-e", &format!("constraint:node==node{node}"), image])
+}
+
+pub(crate) fn a_built_image_runs_on_every_node(fleet: &Fleet) -> anyhow::Result<()> {
+    build(fleet, "built:1", "first")?;
+    for node in 1..=3 {
+        ensure!(run_on(fleet, node, "built:1")? == "first");
+    }
+    // A newer image of the same name is the one that runs, also where the older one is.
+    build(fleet, "built:1", "second")?;
+    for node in 1..=3 {
+        ensure!(run_on(fleet, node, "built:1")? == "second", "node{node}");
+    }
+    fleet.docker(&["rmi", "built:1"])?;
+    Ok(())
+}
+
+pub(crate) fn a_tag_is_moved_everywhere_and_removed_everywhere(fleet: &Fleet) -> anyhow::Result<()> {
+    build(fleet, "tagged:a", "a")?;
+    for node in 1..=3 {
+        run_on(fleet, node, "tagged:a")?;
+    }
+    fleet.docker(&["tag", "tagged:a", "tagged:b"])?;
+    for node in 1..=3 {
+        ensure!(run_on(fleet, node, "tagged:b")? == "a");
+    }
+    fleet.docker(&["rmi", "tagged:a", "tagged:b"])?;
+    ensure!(fleet.docker(&["images", "-q", "tagged"])?.is_empty());
+    let said = fleet.docker_fails(&["image", "inspect", "tagged:a"])?;
+    ensure!(said.contains("No such image: tagged:a"), "{said}");
+    Ok(())
+}
+
+pub(crate) fn an_image_is_saved_and_loaded(fleet: &Fleet) -> anyhow::Result<()> {
+    build(fleet, "saved:1", "kept")?;
+    let archive = fleet.folder().join("saved.tar").display().to_string();
+    fleet.docker(&["save", "-o", &archive, "saved:1", "busybox"])?;
+    fleet.docker(&["rmi", "saved:1"])?;
+    let said = fleet.docker(&["load", "-i", &archive])?;
+    ensure!(said.contains("Loaded image: saved:1"), "{said}");
+    ensure!(fleet.docker(&["run", "--rm", "saved:1"])? == "kept");
+    let history = fleet.docker(&["history", "--no-trunc", "saved:1"])?;
+    ensure!(history.contains("cat /content"), "{history}");
+    fleet.docker(&["rmi", "saved:1"])?;
+    Ok(())
+}

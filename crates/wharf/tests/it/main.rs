@@ -1,0 +1,120 @@
+//! The product as its users meet it: the built binary, real engines, real clients.
+//!
+//! One fleet serves the tests that leave engines alone; those that break engines have one of their own, one at a time.
+//! Labs go with the guards that hold them, so that nothing stays, whatever fails.
+
+mod api;
+mod builds;
+mod compose;
+mod containers;
+mod events;
+mod failures;
+mod fleet;
+mod lists;
+mod objects;
+mod options;
+mod placement;
+mod streams;
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::fleet::Fleet;
+
+/// A test on a fleet.
+type Test = fn(&Fleet) -> anyhow::Result<()>;
+
+/// Names tests after their functions.
+macro_rules! tests {
+    ($($test:path),* $(,)?) => { [$((stringify!($test), $test as Test)),*] };
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let peaceful = tests![
+        api::bad_requests_get_docker_shaped_errors,
+        api::what_is_not_served_says_so,
+        api::a_newer_or_older_client_is_told,
+        api::ping_has_the_headers_that_clients_look_for,
+        builds::a_built_image_runs_on_every_node,
+        builds::a_tag_is_moved_everywhere_and_removed_everywhere,
+        builds::an_image_is_saved_and_loaded,
+        compose::a_project_goes_up_scales_and_goes_down,
+        compose::links_of_the_first_version_work,
+        containers::exit_codes_come_through,
+        containers::a_container_answers_to_all_of_its_names,
+        containers::names_are_unique_in_the_fleet,
+        containers::the_life_of_a_container,
+        containers::files_are_copied_both_ways,
+        containers::execs_are_found_without_a_memory_of_them,
+        events::past_and_live_events_are_one_stream,
+        events::events_are_filtered,
+        lists::every_filter_of_ps_works,
+        lists::images_of_the_fleet_are_one_list,
+        objects::networks_tie_containers_to_their_node,
+        objects::volumes_tie_containers_to_their_node,
+        placement::containers_are_spread,
+        placement::constraints_are_kept,
+        placement::a_port_is_had_once_per_node,
+        placement::parallel_creates_are_even_and_keep_ports_apart,
+        placement::a_refusal_names_every_node,
+        streams::standard_input_comes_through_whole,
+        streams::logs_are_followed,
+        streams::terminals_work,
+        streams::waits_of_clients_that_left_are_ended,
+        options::bad_configurations_are_told_of,
+        options::managers_do_not_share_what_is_one_managers,
+    ];
+    let breaking = tests![
+        failures::a_hung_node_slows_nobody_down,
+        failures::a_dead_node_comes_back_as_it_is,
+        failures::a_create_whose_answer_is_lost_leaves_nothing,
+        failures::a_killed_manager_disturbs_nothing,
+        failures::a_client_that_hangs_up_leaves_nothing,
+        failures::nodes_come_and_go_with_a_file,
+    ];
+
+    let fleets = Fleets::default();
+    let tests = peaceful.map(|test| ("e2ea", test)).into_iter().chain(breaking.map(|test| ("e2eb", test)));
+    let trials = tests.map(|(lab, (name, test))| {
+        let fleets = fleets.clone();
+        Trial::test(name, move || fleets.run(lab, test))
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    fleets.end();
+    conclusion.exit_code()
+}
+
+/// The fleets that tests have asked for.
+#[derive(Clone, Default)]
+struct Fleets {
+    peaceful: Arc<Mutex<Option<Arc<Fleet>>>>,
+    breaking: Arc<Mutex<Option<Arc<Fleet>>>>,
+}
+
+impl Fleets {
+    fn run(&self, lab: &str, test: Test) -> Result<(), Failed> {
+        let slot = if lab == "e2eb" { &self.breaking } else { &self.peaceful };
+        let mut held = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let fleet = match &*held {
+            Some(fleet) => Arc::clone(fleet),
+            None => {
+                let fleet = Fleet::up(lab).map_err(|error| format!("the lab {lab} does not come up: {error:#}"))?;
+                Arc::clone(held.insert(Arc::new(fleet)))
+            }
+        };
+        // Tests that break engines run one after the other: they hold the slot.
+        let _held = if lab == "e2eb" { Some(held) } else { None };
+        test(&fleet).map_err(|error| Failed::from(format!("{error:#}\n{}", fleet.log_tail())))
+    }
+
+    fn end(&self) {
+        for slot in [&self.peaceful, &self.breaking] {
+            drop(slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+}

@@ -1,0 +1,50 @@
+use anyhow::ensure;
+
+use crate::fleet::Fleet;
+
+pub(crate) fn networks_tie_containers_to_their_node(fleet: &Fleet) -> anyhow::Result<()> {
+    fleet.docker(&["network", "create", "node2/tied"])?;
+    let said = fleet.docker_fails(&["network", "create", "tied"])?;
+    ensure!(said.contains("network with name tied already exists"), "{said}");
+    let _one = fleet.sleeper("tied-one", &["--network", "tied"])?;
+    let _two = fleet.sleeper("tied-two", &["--network", "tied", "--network-alias", "second"])?;
+    ensure!(fleet.node_of("tied-one")? == "node2" && fleet.node_of("tied-two")? == "node2");
+    fleet.docker(&["exec", "tied-one", "ping", "-c", "1", "second"])?;
+    fleet.docker(&["network", "disconnect", "tied", "tied-two"])?;
+    fleet.docker(&["network", "connect", "--alias", "again", "tied", "tied-two"])?;
+    fleet.docker(&["exec", "tied-one", "ping", "-c", "1", "again"])?;
+    let _away = fleet.sleeper("tied-away", &["-e", "constraint:node==node1"])?;
+    let said = fleet.docker_fails(&["network", "connect", "tied", "tied-away"])?;
+    ensure!(said.contains("network tied is local to node2, and the container is on node1"), "{said}");
+    let said = fleet.docker_fails(&["run", "--rm", "--network", "tied", "-e", "constraint:node==node1", "busybox"])?;
+    ensure!(said.contains("node1: network tied is on node2"), "{said}");
+    let said = fleet.docker_fails(&["network", "rm", "tied"])?;
+    ensure!(said.contains("has active endpoints"), "{said}");
+    let said = fleet.docker_fails(&["network", "inspect", "bridge"])?;
+    ensure!(said.contains("node1/bridge"), "{said}");
+    ensure!(fleet.docker(&["network", "inspect", "--format", "{{.Name}}", "node1/bridge"])? == "bridge");
+    fleet.docker(&["rm", "-f", "tied-one", "tied-two"])?;
+    fleet.docker(&["network", "rm", "tied"])?;
+    ensure!(fleet.docker(&["network", "ls", "-q", "--filter", "type=custom", "--filter", "name=tied"])?.is_empty());
+    Ok(())
+}
+
+pub(crate) fn volumes_tie_containers_to_their_node(fleet: &Fleet) -> anyhow::Result<()> {
+    ensure!(fleet.docker(&["volume", "create", "node3/kept"])? == "kept");
+    ensure!(fleet.docker(&["volume", "create", "kept"])? == "kept", "a volume that is there is the answer");
+    fleet.docker(&["run", "--rm", "-v", "kept:/kept", "busybox", "sh", "-c", "echo here > /kept/file"])?;
+    let _reader = fleet.sleeper("kept-reader", &["--mount", "type=volume,source=kept,target=/kept"])?;
+    ensure!(fleet.node_of("kept-reader")? == "node3");
+    ensure!(fleet.docker(&["exec", "kept-reader", "cat", "/kept/file"])? == "here");
+    let _with = fleet.sleeper("kept-with", &["--volumes-from", "kept-reader:ro"])?;
+    ensure!(fleet.docker(&["exec", "kept-with", "cat", "/kept/file"])? == "here");
+    let _joined =
+        fleet.sleeper("kept-joined", &["--network", "container:kept-reader", "--pid", "container:kept-reader"])?;
+    ensure!(fleet.node_of("kept-joined")? == "node3");
+    ensure!(fleet.docker(&["volume", "ls", "-q", "--filter", "name=kept"])? == "kept");
+    fleet.docker(&["rm", "-f", "kept-joined", "kept-with", "kept-reader"])?;
+    fleet.docker(&["volume", "rm", "kept"])?;
+    let said = fleet.docker_fails(&["volume", "inspect", "kept"])?;
+    ensure!(said.contains("no such volume"), "{said}");
+    Ok(())
+}
