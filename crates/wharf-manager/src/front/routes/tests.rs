@@ -65,3 +65,40 @@ fn refusals_say_why() {
         }
     }
 }
+
+/// `docs/api.md` as the table has it.
+fn documentation() -> String {
+    let mut page = String::from(
+        "# The Docker API over a fleet\n\nOne line per operation of the Docker Engine API 1.41: who answers it. (Made of the \
+         manager's own table: `UPDATE_DOCS=1 cargo test -p wharf-manager documentation` writes this page.)\n\n\
+         | operation | who answers |\n|---|---|\n",
+    );
+    for route in ROUTES {
+        let who = match route.answer {
+            Answer::Local(_) => "the manager",
+            Answer::Snapshot(_) => "the manager, of what it knows of the fleet",
+            Answer::Owner(_) => "the engine that has it",
+            Answer::AnyHolder(_) => "an engine that has the image",
+            Answer::Every(_) => "all engines concerned, as one",
+            Answer::Place(_) => "the engine of the node that is chosen",
+            Answer::Refuse(wharf_model::Class::Unsupported, _) => "not served yet (501)",
+            Answer::Refuse(wharf_model::Class::NotFound, _) => "not served yet (404: there are no plugins here)",
+            Answer::Refuse(..) => "refused (503): Wharf is not a swarm",
+        };
+        page.push_str(&format!("| `{} {}` | {who} |\n", route.method, route.path));
+    }
+    page
+}
+
+#[test]
+fn the_documentation_shows_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/api.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, documentation()).unwrap();
+    }
+    let shown = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        shown == documentation(),
+        "docs/api.md is out of date: UPDATE_DOCS=1 cargo test -p wharf-manager documentation"
+    );
+}

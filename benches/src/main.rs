@@ -1,0 +1,99 @@
+//! `make bench`: three real engines and a manager; what the manager adds to an engine's own times, measured in turn with it
+//! in one run, since the machine's speed changes from minute to minute.
+
+mod measure;
+mod subject;
+
+use std::{io::Write, path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use clap::Parser;
+use wharf_engine::Client;
+use wharf_lab::{Lab, LabName, load_busybox};
+
+use crate::{
+    measure::{Row, creates, latency},
+    subject::Manager,
+};
+
+/// Measures a manager over three real engines on this machine. Needs root.
+#[derive(Debug, Parser)]
+struct Options {
+    /// The binary to measure
+    #[arg(long)]
+    wharf: PathBuf,
+    /// Where the figures go, as JSON
+    #[arg(long, default_value = "target/bench.json")]
+    json: PathBuf,
+    /// Requests per row of latency
+    #[arg(long, default_value_t = 2000)]
+    requests: usize,
+    /// Containers per row of creates
+    #[arg(long, default_value_t = 120)]
+    creates: usize,
+}
+
+/// The lab; it goes with this.
+struct Engines(Lab);
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        // The next run begins with taking it down.
+        Lab::down(self.0.name()).ok();
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let name: LabName = "bench".parse()?;
+    Lab::down(&name)?;
+    let engines = Engines(Lab::up(name, 3, |_| {})?);
+    let folder = tempfile::tempdir()?;
+    let manager = Manager::start(&options.wharf, folder.path(), &engines.0.discovery())?;
+    let nodes = engines.0.nodes()?;
+    load_busybox(&nodes[0].endpoint)?;
+    let direct = Client::new(nodes[0].endpoint.parse()?);
+    let fleet = Client::new(manager.endpoint());
+    let runtime = tokio::runtime::Runtime::new()?;
+    let rows = runtime.block_on(run(&options, &direct, &fleet, &manager))?;
+    report(&options, &rows)
+}
+
+async fn run(options: &Options, direct: &Client, fleet: &Client, manager: &Manager) -> anyhow::Result<Vec<Row>> {
+    let mut rows = vec![Row::single("resident memory, three empty engines", manager.resident()?, "MiB")];
+    // One container to look at: on the engine that is asked directly, too.
+    let subject = "{\"Image\":\"busybox\",\"Cmd\":[\"true\"],\"Env\":[\"constraint:node==node1\"]}";
+    let made = measure::post(fleet, "/v1.41/containers/create?name=subject", subject).await?;
+    let id = made["Id"].as_str().context("a container's id")?.to_owned();
+    for (what, path) in [
+        ("GET /_ping", "/_ping".to_owned()),
+        ("GET /containers/ID/json", format!("/v1.41/containers/{id}/json")),
+        ("GET /containers/json?all=1, 1 container", "/v1.41/containers/json?all=1".to_owned()),
+    ] {
+        rows.extend(latency(what, &path, direct, fleet, options.requests).await?);
+    }
+    for clients in [1, 16] {
+        rows.extend(creates(clients, options.creates, direct, fleet).await?);
+    }
+    rows.push(Row::single("resident memory after that", manager.resident()?, "MiB"));
+    let before = manager.cpu()?;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let used = manager.cpu()?.saturating_sub(before);
+    rows.push(Row::single("CPU at rest, of one core", used.as_secs_f64() * 10.0, "%"));
+    Ok(rows)
+}
+
+fn report(options: &Options, rows: &[Row]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n{:<44} {:>12} {:>12} {:>12}", "", "engine", "wharf", "difference")?;
+    for row in rows {
+        writeln!(out, "{row}")?;
+    }
+    let json: Vec<_> = rows.iter().map(Row::json).collect();
+    if let Some(folder) = options.json.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(&options.json, serde_json::to_string_pretty(&json)?)?;
+    writeln!(out, "\n(the figures as JSON: {})", options.json.display())?;
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! The manager that is measured.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use wharf_model::Endpoint;
+
+/// The kernel counts processor time in these: `sysconf(_SC_CLK_TCK)` on every Linux.
+const TICKS: u64 = 100;
+
+/// A manager in a process of its own, which ends with this.
+pub(crate) struct Manager {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Manager {
+    /// Starts it and waits until it serves.
+    pub(crate) fn start(binary: &Path, folder: &Path, discovery: &str) -> anyhow::Result<Self> {
+        let socket = folder.join("docker.sock");
+        let child = Command::new(binary)
+            .args(["serve", "--data", &folder.join("data").display().to_string()])
+            .args(["--host", &format!("unix://{}", socket.display()), discovery])
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(folder.join("log"))?)
+            .spawn()
+            .with_context(|| binary.display().to_string())?;
+        let manager = Self { child, socket };
+        for _ in 0..600 {
+            if std::os::unix::net::UnixStream::connect(&manager.socket).is_ok() {
+                return Ok(manager);
+            }
+            pause();
+        }
+        bail!("the manager does not serve: {}", std::fs::read_to_string(folder.join("log"))?)
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::Unix(self.socket.clone())
+    }
+
+    /// Memory that it holds, in MiB.
+    pub(crate) fn resident(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib / 1024.0)
+    }
+
+    /// Processor time that it has used.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // After the name, which may hold blanks: fields 14 and 15 are user and system time.
+        let fields: Vec<_> = stat.rsplit(')').next().context("stat")?.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        Ok(Duration::from_millis(ticks * 1000 / TICKS))
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).ok();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "another process starts")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(50));
+}
