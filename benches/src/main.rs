@@ -52,14 +52,15 @@ fn main() -> anyhow::Result<()> {
     let manager = Manager::start(&options.wharf, folder.path(), &engines.0.discovery())?;
     let nodes = engines.0.nodes()?;
     load_busybox(&nodes[0].endpoint)?;
-    let direct = Client::new(nodes[0].endpoint.parse()?);
+    let direct: Vec<_> =
+        nodes.iter().map(|node| Ok(Client::new(node.endpoint.parse()?))).collect::<anyhow::Result<_>>()?;
     let fleet = Client::new(manager.endpoint());
     let runtime = tokio::runtime::Runtime::new()?;
     let rows = runtime.block_on(run(&options, &direct, &fleet, &manager))?;
     report(&options, &rows)
 }
 
-async fn run(options: &Options, direct: &Client, fleet: &Client, manager: &Manager) -> anyhow::Result<Vec<Row>> {
+async fn run(options: &Options, direct: &[Client], fleet: &Client, manager: &Manager) -> anyhow::Result<Vec<Row>> {
     let mut rows = vec![Row::single("resident memory, three empty engines", manager.resident()?, "MiB")];
     // One container to look at: on the engine that is asked directly, too.
     let subject = "{\"Image\":\"busybox\",\"Cmd\":[\"true\"],\"Env\":[\"constraint:node==node1\"]}";
@@ -70,7 +71,7 @@ async fn run(options: &Options, direct: &Client, fleet: &Client, manager: &Manag
         ("GET /containers/ID/json", format!("/v1.41/containers/{id}/json")),
         ("GET /containers/json?all=1, 1 container", "/v1.41/containers/json?all=1".to_owned()),
     ] {
-        rows.extend(latency(what, &path, direct, fleet, options.requests).await?);
+        rows.extend(latency(what, &path, &direct[0], fleet, options.requests).await?);
     }
     for clients in [1, 16] {
         rows.extend(creates(clients, options.creates, direct, fleet).await?);

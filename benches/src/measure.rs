@@ -89,41 +89,50 @@ pub(crate) async fn latency(
     Ok(vec![row(0.5, "p50"), row(0.99, "p99")])
 }
 
-/// Containers created per second, by so many clients at once: on one engine directly, on the same one through the manager,
-/// and over the fleet. All engines share this machine: three of them are not three times as fast.
-pub(crate) async fn creates(clients: usize, count: usize, engine: &Client, fleet: &Client) -> anyhow::Result<Vec<Row>> {
+/// Containers created per second, by so many clients at once: on one engine, and on all of them in turn; directly, and through
+/// the manager. All engines share this machine: three of them are not three times as fast.
+pub(crate) async fn creates(
+    clients: usize,
+    count: usize,
+    engines: &[Client],
+    fleet: &Client,
+) -> anyhow::Result<Vec<Row>> {
+    let fleet = std::slice::from_ref(fleet);
     let pinned = "{\"Image\":\"busybox\",\"Cmd\":[\"true\"],\"Env\":[\"constraint:node==node1\"]}";
     let anywhere = "{\"Image\":\"busybox\",\"Cmd\":[\"true\"]}";
     // The first creates of an engine are slower, and images travel: nobody is measured with that.
     round(clients, clients * 12, fleet, anywhere).await?;
-    let direct = round(clients, count, engine, anywhere).await?;
-    let through = round(clients, count, fleet, pinned).await?;
-    let spread = round(clients, count, fleet, anywhere).await?;
+    let one_direct = round(clients, count, &engines[..1], anywhere).await?;
+    let one = round(clients, count, fleet, pinned).await?;
+    let all_direct = round(clients, count, engines, anywhere).await?;
+    let all = round(clients, count, fleet, anywhere).await?;
     let plural = if clients == 1 { "client" } else { "clients" };
-    let row = |what: &str, wharf| Row {
+    let row = |what: &str, direct, wharf| Row {
         what: format!("creates per second, {clients} {plural}, {what}"),
         engine: Some(direct),
         wharf,
         unit: "/s",
     };
-    Ok(vec![row("one node", through), row("spread", spread)])
+    Ok(vec![row("one node", one_direct, one), row("three nodes", all_direct, all)])
 }
 
-async fn round(clients: usize, count: usize, client: &Client, body: &str) -> anyhow::Result<f64> {
+/// Creates containers by so many clients at once, on the endpoints in turn; how many per second.
+async fn round(clients: usize, count: usize, endpoints: &[Client], body: &str) -> anyhow::Result<f64> {
     let began = Instant::now();
     let each = count / clients;
-    let made = try_join_all((0..clients).map(|_| async {
+    let made = try_join_all((0..clients).map(|first| async move {
         let mut ids = Vec::new();
-        for _ in 0..each {
+        for number in 0..each {
+            let client = &endpoints[(first + number) % endpoints.len()];
             let made = post(client, "/v1.41/containers/create", body).await?;
-            ids.push(made["Id"].as_str().context("a container's id")?.to_owned());
+            ids.push((client, made["Id"].as_str().context("a container's id")?.to_owned()));
         }
         anyhow::Ok(ids)
     }));
     let made: Vec<_> = made.await?.into_iter().flatten().collect();
     let took = began.elapsed();
     ensure!(made.len() == each * clients, "{} of {} containers were made", made.len(), each * clients);
-    for id in &made {
+    for (client, id) in &made {
         let request = client.request(Method::DELETE, &format!("/v1.41/containers/{id}?force=1"), empty())?;
         client.call(request, WITHIN).await?;
     }

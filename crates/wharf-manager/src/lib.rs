@@ -8,6 +8,8 @@ mod fleet;
 mod front;
 mod lines;
 mod manager;
+#[cfg(test)]
+mod testing;
 mod view;
 
 pub use crate::{

@@ -162,6 +162,19 @@ pub struct PublishedPort {
     pub transport: Transport,
 }
 
+impl PublishedPort {
+    /// The port of a container that has no network of its own: it is the host's.
+    pub fn on_host(port: u16, transport: Transport) -> Self {
+        Self { address: None, host: Some(port), container: port, transport }
+    }
+
+    /// Whether this and another port of the same host cannot both be had.
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        let address = self.address.is_none() || other.address.is_none() || self.address == other.address;
+        self.host.is_some() && self.host == other.host && self.transport == other.transport && address
+    }
+}
+
 /// A network that a container is attached to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {

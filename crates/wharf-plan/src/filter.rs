@@ -1,6 +1,6 @@
 //! The rules that a node must fulfil, one row each.
 
-use wharf_model::{Cpus, Node, PublishedPort, Reservation, Resources, Transport};
+use wharf_model::{Cpus, Node, PublishedPort, Reservation, Resources};
 
 use crate::{Expression, Policy, Reason, Workload};
 
@@ -94,36 +94,21 @@ fn dependency(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<
 }
 
 fn port(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
-    let wanted = want
-        .published
-        .iter()
-        .copied()
-        .chain(want.host_ports.iter().map(|(port, transport)| on_host(*port, *transport)));
-    for wanted in wanted {
+    for wanted in want.ports() {
         for container in candidate.node.containers.values().filter(|container| container.phase.takes_room()) {
             let host = (&*container.network_mode == "host").then_some(&container.exposed);
-            let on_host = host.into_iter().flatten().map(|(port, transport)| on_host(*port, *transport));
-            if container.published.iter().copied().chain(on_host).any(|taken| clash(&wanted, &taken)) {
+            let on_host = host.into_iter().flatten().map(|(port, transport)| PublishedPort::on_host(*port, *transport));
+            if container.published.iter().copied().chain(on_host).any(|taken| wanted.clashes_with(&taken)) {
                 return Err(Reason::port(&wanted, Some(&container.name)));
             }
         }
         if let Some(promise) =
-            candidate.promised.iter().find(|promise| promise.published.iter().any(|taken| clash(&wanted, taken)))
+            candidate.promised.iter().find(|promise| promise.published.iter().any(|taken| wanted.clashes_with(taken)))
         {
             return Err(Reason::port(&wanted, promise.name.as_deref()));
         }
     }
     Ok(())
-}
-
-fn on_host(port: u16, transport: Transport) -> PublishedPort {
-    PublishedPort { address: None, host: Some(port), container: port, transport }
-}
-
-/// Whether two ports of one host cannot both be had.
-fn clash(one: &PublishedPort, other: &PublishedPort) -> bool {
-    let address = one.address.is_none() || other.address.is_none() || one.address == other.address;
-    one.host.is_some() && one.host == other.host && one.transport == other.transport && address
 }
 
 fn resources(want: &Workload, candidate: &Candidate<'_>, policy: &Policy) -> Result<(), Reason> {

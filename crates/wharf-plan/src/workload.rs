@@ -29,6 +29,14 @@ pub struct Workload {
     pub exclude: BTreeSet<NodeId>,
 }
 
+impl Workload {
+    /// All ports of its host that it takes.
+    pub fn ports(&self) -> impl Iterator<Item = PublishedPort> {
+        let on_host = self.host_ports.iter().map(|(port, transport)| PublishedPort::on_host(*port, *transport));
+        self.published.iter().copied().chain(on_host)
+    }
+}
+
 /// Something local to certain nodes that a container depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requirement {

@@ -26,28 +26,26 @@ pub(crate) struct CreateRequest {
     nodes: usize,
 }
 
-/// The few fields that are decided on.
+/// The few fields that are decided on. Clients may send `null` for any: it means the same as nothing, as it does to engines.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct View {
-    image: String,
-    labels: Option<BTreeMap<Box<str>, Box<str>>>,
+    image: Option<String>,
+    labels: Option<BTreeMap<Box<str>, Option<Box<str>>>>,
     exposed_ports: Option<BTreeMap<String, Value>>,
     host_config: Option<HostView>,
-    // Where clients of before 1.18 had them.
-    memory: i64,
 }
 
 /// The few fields of `HostConfig` that are decided on.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct HostView {
-    memory: i64,
-    memory_reservation: i64,
-    nano_cpus: i64,
-    cpu_quota: i64,
-    cpu_period: i64,
-    network_mode: String,
+    memory: Option<i64>,
+    memory_reservation: Option<i64>,
+    nano_cpus: Option<i64>,
+    cpu_quota: Option<i64>,
+    cpu_period: Option<i64>,
+    network_mode: Option<String>,
     port_bindings: Option<BTreeMap<String, Option<Vec<Binding>>>>,
 }
 
@@ -55,9 +53,9 @@ struct HostView {
 #[serde(default)]
 struct Binding {
     #[serde(rename = "HostIp")]
-    address: String,
+    address: Option<String>,
     #[serde(rename = "HostPort")]
-    port: String,
+    port: Option<String>,
 }
 
 impl CreateRequest {
@@ -74,20 +72,22 @@ impl CreateRequest {
         let mut body: Map<String, Value> = serde_json::from_slice(body).map_err(malformed)?;
         let view: View = serde_json::from_value(Value::Object(body.clone())).map_err(malformed)?;
         let name = name.map(check_name).transpose()?;
-        if view.image.is_empty() {
+        let Some(image) = view.image.filter(|image| !image.is_empty()) else {
             return Err(Error::invalid("no image is named: Image is empty"));
-        }
+        };
         let constraints = expressions::take(&mut body)?;
         let References { requirements, binds } = references::resolve(&mut body, snapshot)?;
         let host = view.host_config.unwrap_or_default();
-        let host_network = host.network_mode == "host";
+        let host_network = host.network_mode.as_deref() == Some("host");
         let exposed = view.exposed_ports.unwrap_or_default();
-        let labels = view.labels.unwrap_or_default();
+        let labels = view.labels.unwrap_or_default().into_iter();
+        let labels: BTreeMap<Box<str>, Box<str>> =
+            labels.map(|(key, value)| (key, value.unwrap_or_default())).collect();
         let project = labels.get(PROJECT).map(|project| (PROJECT.into(), project.clone()));
         let workload = Workload {
             name: name.map(Into::into),
-            image: view.image.as_str().into(),
-            resources: resources(&host, view.memory),
+            image: image.as_str().into(),
+            resources: resources(&host),
             published: if host_network { Vec::new() } else { published(&host)? },
             host_ports: if host_network {
                 exposed.keys().filter_map(|port| container_port(port)).collect()
@@ -101,7 +101,7 @@ impl CreateRequest {
             exclude: std::collections::BTreeSet::new(),
         };
         let nodes = snapshot.nodes().count();
-        Ok(Self { image: view.image, workload, body, binds, nodes })
+        Ok(Self { image, workload, body, binds, nodes })
     }
 
     /// The body for the engine, with one more label.
@@ -142,17 +142,16 @@ fn check_name(name: &str) -> Result<&str, Error> {
     Err(Error::invalid(format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")))
 }
 
-fn resources(host: &HostView, legacy_memory: i64) -> Resources {
-    let positive = |value: i64| u64::try_from(value).unwrap_or(0);
-    let memory = [host.memory, legacy_memory, host.memory_reservation].into_iter().find(|memory| *memory > 0);
-    let nanos = if host.nano_cpus > 0 {
-        positive(host.nano_cpus)
-    } else {
+fn resources(host: &HostView) -> Resources {
+    let positive = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0);
+    let memory = positive(host.memory).or_else(|| positive(host.memory_reservation)).unwrap_or(0);
+    let by_quota = || {
         // Docker's default period, in microseconds.
-        let period = if host.cpu_period > 0 { host.cpu_period } else { 100_000 };
-        positive(host.cpu_quota).saturating_mul(1_000_000_000) / positive(period)
+        let period = positive(host.cpu_period).unwrap_or(100_000);
+        positive(host.cpu_quota).map(|quota| quota.saturating_mul(1_000_000_000) / period)
     };
-    Resources { cpus: Cpus::from_nanos(nanos), memory: ByteSize(memory.map_or(0, positive)) }
+    let nanos = positive(host.nano_cpus).or_else(by_quota).unwrap_or(0);
+    Resources { cpus: Cpus::from_nanos(nanos), memory: ByteSize(memory) }
 }
 
 /// `80/tcp`, or `80`, which is the same.
@@ -167,20 +166,27 @@ fn published(host: &HostView) -> Result<Vec<PublishedPort>, Error> {
         let bad = |what: &str| Error::invalid(format!("invalid port specification: {what:?}"));
         let (container, transport) = container_port(port).ok_or_else(|| bad(port))?;
         for binding in bindings.iter().flatten() {
-            let address = match binding.address.as_str() {
+            let address = match binding.address.as_deref().unwrap_or("") {
                 "" => None,
                 text => {
                     Some(text.parse::<std::net::IpAddr>().map_err(|_| bad(text))?).filter(|ip| !ip.is_unspecified())
                 }
             };
-            // Of a range the engine takes any that is free: nothing to be had exclusively.
-            let host = match binding.port.as_str() {
+            let number = |text: &str| text.parse::<u16>().map_err(|_| bad(text));
+            let host = match binding.port.as_deref().unwrap_or("") {
                 "" | "0" => None,
-                range if range.contains('-') => None,
-                text => Some(text.parse::<u16>().map_err(|_| bad(text))?),
+                text => match text.split_once('-') {
+                    // Of a range the engine takes any that is free: nothing to be had exclusively.
+                    Some((first, last)) if number(first)? <= number(last)? => None,
+                    Some(_) => return Err(bad(text)),
+                    None => Some(number(text)?),
+                },
             };
             ports.push(PublishedPort { address, host, container, transport });
         }
     }
     Ok(ports)
 }
+
+#[cfg(test)]
+mod tests;

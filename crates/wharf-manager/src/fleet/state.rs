@@ -136,7 +136,7 @@ impl State {
             node: Some(placement.node),
             image: want.image.clone(),
             resources: want.resources,
-            published: want.published.clone(),
+            published: want.ports().collect(),
             labels: want.labels.clone(),
         };
         self.promise(reservation.clone());
@@ -217,3 +217,6 @@ impl State {
 fn keyed<K: Ord + Clone, V: Clone>(values: Vec<V>, key: impl Fn(&V) -> K) -> OrdMap<K, Arc<V>> {
     values.into_iter().map(|value| (key(&value), Arc::new(value))).collect()
 }
+
+#[cfg(test)]
+mod tests;

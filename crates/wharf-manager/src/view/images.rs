@@ -222,3 +222,6 @@ fn glob(text: &str) -> Result<Regex, Error> {
     pattern.push('$');
     filter::pattern(&pattern)
 }
+
+#[cfg(test)]
+mod tests;

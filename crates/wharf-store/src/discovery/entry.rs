@@ -5,6 +5,9 @@ use wharf_model::{Endpoint, ParseEndpointError};
 /// Engines of one fleet: more than a manager is built for, and a typo's range is caught.
 const LIMIT: usize = 65_536;
 
+/// Ranges of one entry: the four numbers of an address, and the port.
+const RANGES: usize = 5;
+
 /// Why an entry names no engine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
@@ -25,6 +28,9 @@ pub enum EntryError {
 /// # Errors
 /// See [`EntryError`].
 pub fn expand(entry: &str, endpoints: &mut BTreeSet<Endpoint>) -> Result<(), EntryError> {
+    if entry.matches('[').count() > RANGES {
+        return Err(EntryError::Range(entry.chars().take(100).collect()));
+    }
     let Some((before, first, last, after)) = range(entry) else {
         endpoints.insert(entry.parse()?);
         return if endpoints.len() > LIMIT { Err(EntryError::Limit(entry.to_owned())) } else { Ok(()) };

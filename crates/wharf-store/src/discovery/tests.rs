@@ -25,11 +25,12 @@ fn lists_and_ranges_name_engines() {
 
 #[test]
 fn a_bad_discovery_is_told_of() {
-    let refused = |text| names(text).unwrap_err();
+    let refused = |text: &str| names(text).unwrap_err();
     assert!(refused("consul://a:8500").contains("consul:// is not supported yet"));
     assert!(refused("nodes://").contains("no engine is named"));
     assert!(refused("nodes://10.0.0.[5:4]:1").contains("a range that is none"));
     assert!(refused("nodes://10.[0:255].[0:255].[0:9]:1").contains("more than 65536"));
+    assert!(refused(&format!("nodes://{}", "[0:0]".repeat(6000))).contains("a range that is none"));
     assert!(refused("nodes://10.0.0.1").contains("no port"));
     assert!(refused("file://nodes").contains("must begin with a slash"));
     assert!(refused("file:///does/not/exist").contains("/does/not/exist"));

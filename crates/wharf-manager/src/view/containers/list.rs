@@ -243,3 +243,6 @@ impl Ports {
         published || container.exposed.iter().any(|(port, transport)| self.holds(*port, *transport))
     }
 }
+
+#[cfg(test)]
+mod tests;
