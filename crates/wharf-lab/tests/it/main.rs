@@ -1,5 +1,7 @@
 //! The lab with real engines. One test after the other: they look at what is on the machine before and after.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
 use std::{
     collections::BTreeSet,
     io::{Read, Write},

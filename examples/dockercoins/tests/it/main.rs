@@ -1,5 +1,7 @@
 //! The services as their callers meet them: over real sockets, with a real Redis.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
 use std::{
     net::SocketAddr,
     process::{Child, Command, Stdio},
