@@ -29,7 +29,3 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the `Server` header says.
 pub(crate) const SERVER: &str = concat!("Wharf/", env!("CARGO_PKG_VERSION"), " (linux)");
-
-/// The label by which Compose marks what belongs to one project. Networks are each one node's: what belongs together goes to
-/// one node.
-pub(crate) const PROJECT: &str = "com.docker.compose.project";

@@ -45,6 +45,15 @@ pub struct Container {
     pub entry: ListEntry,
 }
 
+impl Container {
+    /// Ports of its host that it takes: those it publishes, and those it exposes if it has no network of its own.
+    pub fn host_ports(&self) -> impl Iterator<Item = PublishedPort> {
+        let exposed = if &*self.network_mode == "host" { &self.exposed[..] } else { &[] };
+        let on_host = exposed.iter().map(|(port, transport)| PublishedPort::on_host(*port, *transport));
+        self.published.iter().copied().chain(on_host)
+    }
+}
+
 /// What a container does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {

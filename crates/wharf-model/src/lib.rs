@@ -8,10 +8,14 @@ mod class;
 mod container;
 mod endpoint;
 mod id;
+mod load;
 mod node;
 mod resource;
 mod snapshot;
 mod time;
+
+/// The label by which Compose marks what belongs to one project.
+pub const PROJECT_LABEL: &str = "com.docker.compose.project";
 
 pub use crate::{
     bytesize::{ByteSize, ParseByteSizeError},
@@ -21,6 +25,7 @@ pub use crate::{
     },
     endpoint::{Endpoint, ParseEndpointError},
     id::{ContainerId, IdPrefix, ImageId, NetworkId, NodeId, ParseIdError, ReservationId},
+    load::Load,
     node::{ApiVersion, Engine, Health, Image, Network, Node, ParseApiVersionError, Volume},
     resource::{Cpus, Resources},
     snapshot::{Ambiguous, Reservation, Resolution, Snapshot},

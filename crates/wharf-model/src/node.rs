@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use imbl::OrdMap;
 
 use crate::{
-    Container, ContainerHealth, ContainerId, Endpoint, ImageId, NetworkId, NodeId, Phase, Resources, Timestamp,
+    Container, ContainerHealth, ContainerId, Endpoint, ImageId, Load, NetworkId, NodeId, Phase, Resources, Timestamp,
 };
 
 /// A host of the fleet and what is known of its engine.
@@ -25,6 +25,8 @@ pub struct Node {
     pub updated: Timestamp,
     /// Its containers.
     pub containers: OrdMap<ContainerId, Arc<Container>>,
+    /// What its containers take; kept by the snapshot.
+    pub(crate) load: Load,
     /// Its images.
     pub images: OrdMap<ImageId, Arc<Image>>,
     /// Its networks.
@@ -46,6 +48,7 @@ impl Node {
             error: None,
             updated: now,
             containers: OrdMap::new(),
+            load: Load::default(),
             images: OrdMap::new(),
             networks: OrdMap::new(),
             volumes: OrdMap::new(),
@@ -57,13 +60,9 @@ impl Node {
         self.health == Health::Healthy
     }
 
-    /// What its containers reserve, without those that are only promised yet.
-    pub fn reserved(&self) -> Resources {
-        let mut sum = Resources::default();
-        for container in self.containers.values().filter(|container| container.phase.takes_room()) {
-            sum += container.reserved;
-        }
-        sum
+    /// What its containers take, without those that are only promised yet.
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// How many of its containers are in that phase.

@@ -2,7 +2,7 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::{Container, ContainerId, IdPrefix, Node, NodeId, PublishedPort, ReservationId, Resources, Timestamp};
+use crate::{Container, ContainerId, IdPrefix, Load, Node, NodeId, PublishedPort, ReservationId, Resources, Timestamp};
 
 /// What is known of the fleet at one moment. Cloning is cheap; a clone never changes.
 ///
@@ -159,7 +159,7 @@ impl Snapshot {
 
 impl Snapshot {
     /// Puts a node in the place of what was known of it. Its containers are indexed, those that it no longer has forgotten.
-    pub fn put_node(&mut self, node: Node) {
+    pub fn put_node(&mut self, mut node: Node) {
         if let Some(before) = self.nodes.get(&node.id).cloned() {
             for container in before.containers.values() {
                 if !node.containers.get(&container.id).is_some_and(|kept| Arc::ptr_eq(kept, container)) {
@@ -172,6 +172,9 @@ impl Snapshot {
                 self.index(container);
             }
         }
+        let mut load = Load::default();
+        node.containers.values().for_each(|container| load += container);
+        node.load = load;
         self.nodes.insert(node.id, Arc::new(node));
     }
 
@@ -188,7 +191,12 @@ impl Snapshot {
             return;
         };
         let container = Arc::new(container);
-        let before = Arc::make_mut(node).containers.insert(container.id, Arc::clone(&container));
+        let node = Arc::make_mut(node);
+        let before = node.containers.insert(container.id, Arc::clone(&container));
+        if let Some(before) = &before {
+            node.load -= before;
+        }
+        node.load += &container;
         if let Some(before) = before {
             self.forget(&before);
         }
@@ -198,9 +206,12 @@ impl Snapshot {
     /// Forgets one container of a node.
     pub fn remove_container(&mut self, node: NodeId, id: ContainerId) {
         let Some(node) = self.nodes.get_mut(&node) else { return };
-        if node.containers.contains_key(&id)
-            && let Some(container) = Arc::make_mut(node).containers.remove(&id)
-        {
+        if !node.containers.contains_key(&id) {
+            return;
+        }
+        let node = Arc::make_mut(node);
+        if let Some(container) = node.containers.remove(&id) {
+            node.load -= &container;
             self.forget(&container);
         }
     }

@@ -1,6 +1,6 @@
 //! The rules that a node must fulfil, one row each.
 
-use wharf_model::{Cpus, Node, PublishedPort, Reservation, Resources};
+use wharf_model::{Cpus, Node, PROJECT_LABEL, Reservation, Resources};
 
 use crate::{Expression, Policy, Reason, Workload};
 
@@ -47,12 +47,11 @@ pub(crate) fn wishes(want: &Workload, node: &Node) -> usize {
     want.constraints.iter().filter(|expression| expression.is_soft() && holds(expression, node)).count()
 }
 
-/// Whether a node has, or is promised, one of those that the container had better be with.
+/// Whether a node has, or is promised, one of the project that the container belongs to.
 pub(crate) fn has_company(want: &Workload, candidate: &Candidate<'_>) -> bool {
-    let Some((key, value)) = &want.together else { return false };
-    let containers = candidate.node.containers.values().map(|container| &container.labels);
-    let mut labels = containers.chain(candidate.promised.iter().map(|promise| &promise.labels));
-    labels.any(|labels| labels.get(key) == Some(value))
+    let Some(project) = want.labels.get(PROJECT_LABEL) else { return false };
+    let promised = || candidate.promised.iter().any(|promise| promise.labels.get(PROJECT_LABEL) == Some(project));
+    candidate.node.load().has_project(project) || promised()
 }
 
 fn health(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
@@ -95,12 +94,15 @@ fn dependency(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<
 
 fn port(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
     for wanted in want.ports() {
-        for container in candidate.node.containers.values().filter(|container| container.phase.takes_room()) {
-            let host = (&*container.network_mode == "host").then_some(&container.exposed);
-            let on_host = host.into_iter().flatten().map(|(port, transport)| PublishedPort::on_host(*port, *transport));
-            if container.published.iter().copied().chain(on_host).any(|taken| wanted.clashes_with(&taken)) {
-                return Err(Reason::port(&wanted, Some(&container.name)));
-            }
+        let taking = || candidate.node.containers.values().filter(|container| container.phase.takes_room());
+        let taken = |container: &&std::sync::Arc<wharf_model::Container>| {
+            container.host_ports().any(|taken| wanted.clashes_with(&taken))
+        };
+        // Only where the number is taken at all is it worth to look on which address, and by whom.
+        if candidate.node.load().takes_port(&wanted)
+            && let Some(by) = taking().find(taken)
+        {
+            return Err(Reason::port(&wanted, Some(&by.name)));
         }
         if let Some(promise) =
             candidate.promised.iter().find(|promise| promise.published.iter().any(|taken| wanted.clashes_with(taken)))

@@ -89,10 +89,9 @@ pub fn place(want: &Workload, fleet: &Snapshot, policy: &Policy, seed: Seed) -> 
 }
 
 fn candidate<'a>(node: &'a wharf_model::Node, promised: Vec<&'a Reservation>) -> Candidate<'a> {
-    let mut reserved = node.reserved();
+    let mut reserved = node.load().reserved;
     promised.iter().for_each(|promise| reserved += promise.resources);
-    let taking = node.containers.values().filter(|container| container.phase.takes_room()).count();
-    Candidate { node, reserved, count: taking + promised.len(), promised }
+    Candidate { node, reserved, count: node.load().count + promised.len(), promised }
 }
 
 fn dice(seed: Seed, want: &Workload, node: NodeId) -> u64 {

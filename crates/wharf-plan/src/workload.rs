@@ -23,8 +23,6 @@ pub struct Workload {
     pub constraints: Vec<Expression>,
     /// Where it has to be because of what it depends on.
     pub requirements: Vec<Requirement>,
-    /// A label, key and value, of those that it had better be with: containers that find each other only on one host.
-    pub together: Option<(Box<str>, Box<str>)>,
     /// Nodes that are not to be tried (again).
     pub exclude: BTreeSet<NodeId>,
 }

@@ -11,7 +11,7 @@ use super::{
     expressions,
     references::{self, References},
 };
-use crate::{Error, PROJECT};
+use crate::Error;
 
 /// A create request that has been understood.
 #[derive(Debug, Clone)]
@@ -83,7 +83,6 @@ impl CreateRequest {
         let labels = view.labels.unwrap_or_default().into_iter();
         let labels: BTreeMap<Box<str>, Box<str>> =
             labels.map(|(key, value)| (key, value.unwrap_or_default())).collect();
-        let project = labels.get(PROJECT).map(|project| (PROJECT.into(), project.clone()));
         let workload = Workload {
             name: name.map(Into::into),
             image: image.as_str().into(),
@@ -97,7 +96,6 @@ impl CreateRequest {
             labels,
             constraints,
             requirements,
-            together: project,
             exclude: std::collections::BTreeSet::new(),
         };
         let nodes = snapshot.nodes().count();

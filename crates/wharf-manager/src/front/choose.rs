@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use wharf_model::{Node, Snapshot};
+use wharf_model::{Node, PROJECT_LABEL, Snapshot};
 
 use super::call::App;
-use crate::{Error, PROJECT, fleet::Link};
+use crate::{Error, fleet::Link};
 
 /// The healthy node that this key always leads to while it is there (rendezvous hashing): the same client's builds find
 /// their cache, and the loss of a node moves only what was on it.
@@ -33,15 +33,15 @@ pub(crate) fn home(
     app: &App,
     labels: &serde_json::Map<String, serde_json::Value>,
 ) -> Result<(Arc<Link>, Arc<Node>), Error> {
-    let project = labels.get(PROJECT).and_then(|project| project.as_str());
+    let project = labels.get(PROJECT_LABEL).and_then(|project| project.as_str());
     best(app, |_, node| {
         let at_home = project.is_some_and(|project| {
             let of_it = |labels: &std::collections::BTreeMap<Box<str>, Box<str>>| {
-                labels.get(PROJECT).is_some_and(|found| &**found == project)
+                labels.get(PROJECT_LABEL).is_some_and(|found| &**found == project)
             };
             node.networks.values().any(|network| of_it(&network.labels))
                 || node.volumes.values().any(|volume| of_it(&volume.labels))
-                || node.containers.values().any(|container| of_it(&container.labels))
+                || node.load().has_project(project)
         });
         (at_home, std::cmp::Reverse(node.containers.len()), std::cmp::Reverse(node.networks.len()))
     })

@@ -173,7 +173,7 @@ fn of_node(node: &Node) -> Vec<(String, String)> {
         },
     ));
     if let Some(engine) = known {
-        let reserved = node.reserved();
+        let reserved = node.load().reserved;
         lines.push(line("Reserved CPUs", format!("{} / {}", reserved.cpus, engine.total.cpus)));
         lines.push(line("Reserved Memory", format!("{} / {}", reserved.memory, engine.total.memory)));
         let labels: Vec<_> = engine.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();

@@ -124,7 +124,12 @@ proptest! {
                     for other in 1..4 {
                         snapshot.remove_container(NodeId(other), ContainerId::from_bytes([id; 32]));
                     }
-                    snapshot.put_container(container(id, at, &format!("name{name}"), Phase::Running));
+                    let phase = if id % 2 == 0 { Phase::Running } else { Phase::Exited };
+                    let mut container = container(id, at, &format!("name{name}"), phase);
+                    container.reserved.memory = ByteSize(u64::from(id));
+                    container.published.push(PublishedPort::on_host(u16::from(id % 3) + 1, Transport::Tcp));
+                    container.labels.insert(PROJECT_LABEL.into(), format!("project{name}").into());
+                    snapshot.put_container(container);
                 }
                 2 => snapshot.remove_container(NodeId(at), ContainerId::from_bytes([id; 32])),
                 _ => snapshot.put_node(node(at)),
@@ -136,6 +141,11 @@ proptest! {
         for (id, container) in on_nodes {
             prop_assert!(Arc::ptr_eq(snapshot.container(id).unwrap(), &container));
             prop_assert!(snapshot.containers_named(&container.name).any(|named| named.id == id));
+        }
+        for node in snapshot.nodes() {
+            let mut load = Load::default();
+            node.containers.values().for_each(|container| load += container);
+            prop_assert_eq!(node.load(), &load, "the sums are those of the containers that are there");
         }
         let named: usize = (0..3).map(|name| snapshot.containers_named(&format!("name{name}")).count()).sum();
         prop_assert_eq!(named, snapshot.container_count());

@@ -1,0 +1,86 @@
+use std::{collections::BTreeMap, ops};
+
+use crate::{Container, PROJECT_LABEL, PublishedPort, Resources, Transport};
+
+/// What containers take of their node, summed up as they come and go: placement looks at every node, and cannot look at every
+/// container as well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Load {
+    /// What they reserve.
+    pub reserved: Resources,
+    /// How many take room.
+    pub count: usize,
+    ports: BTreeMap<(u16, Transport), u32>,
+    projects: BTreeMap<Box<str>, u32>,
+}
+
+impl Load {
+    /// Whether a container takes this port, on whatever address.
+    pub fn takes_port(&self, port: &PublishedPort) -> bool {
+        port.host.is_some_and(|host| self.ports.contains_key(&(host, port.transport)))
+    }
+
+    /// Whether a container, whatever it does, belongs to that project ([`PROJECT_LABEL`]).
+    pub fn has_project(&self, project: &str) -> bool {
+        self.projects.contains_key(project)
+    }
+
+    fn change(&mut self, container: &Container, change: Change) {
+        if container.phase.takes_room() {
+            match change {
+                Change::Comes => self.reserved += container.reserved,
+                Change::Goes => self.reserved -= container.reserved,
+            }
+            change.count(&mut self.count);
+            for port in container.host_ports() {
+                if let Some(host) = port.host {
+                    change.entry(&mut self.ports, (host, port.transport));
+                }
+            }
+        }
+        if let Some(project) = container.labels.get(PROJECT_LABEL) {
+            change.entry(&mut self.projects, project.clone());
+        }
+    }
+}
+
+impl ops::AddAssign<&Container> for Load {
+    fn add_assign(&mut self, container: &Container) {
+        self.change(container, Change::Comes);
+    }
+}
+
+impl ops::SubAssign<&Container> for Load {
+    fn sub_assign(&mut self, container: &Container) {
+        self.change(container, Change::Goes);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Comes,
+    Goes,
+}
+
+impl Change {
+    fn count(self, count: &mut usize) {
+        *count = match self {
+            Self::Comes => *count + 1,
+            Self::Goes => count.saturating_sub(1),
+        };
+    }
+
+    fn entry<K: Ord>(self, counts: &mut BTreeMap<K, u32>, key: K) {
+        let count = counts.entry(key);
+        match (self, count) {
+            (Self::Comes, count) => *count.or_default() += 1,
+            (Self::Goes, std::collections::btree_map::Entry::Occupied(mut count)) => {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+            (Self::Goes, std::collections::btree_map::Entry::Vacant(_)) => {}
+        }
+    }
+}
