@@ -4,7 +4,7 @@ CARGO ?= cargo
 # What building needs; static binaries need the C library's archive.
 BUILD_PACKAGES = gcc libc6-dev
 # What real engines, and the images made without a registry, need.
-LAB_PACKAGES = docker.io iptables iproute2 busybox-static redis-server docker-compose curl
+LAB_PACKAGES = docker.io iptables iproute2 busybox-static redis-server docker-compose curl procps
 
 .PHONY: help demo test bench lint build images clean packages
 
