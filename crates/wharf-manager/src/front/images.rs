@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use http::{Method, Response, StatusCode};
 use serde_json::Value;
 use wharf_engine::{Body, wire::Touched};
-use wharf_model::Node;
+use wharf_model::{Node, Snapshot};
 
 use super::{
     answer::{json, nothing, of_engine},
-    call::Call,
+    call::{App, Call},
     forward::forward,
 };
-use crate::{Error, view};
+use crate::{API_NEWEST, Error, view};
 
 /// Removing an image deletes its files; disks may be slow.
 const CHANGE_WITHIN: Duration = Duration::from_secs(120);
@@ -20,7 +20,30 @@ const CHANGE_WITHIN: Duration = Duration::from_secs(120);
 /// `GET /images/json`
 pub(crate) async fn list(call: Call) -> Result<Response<Body>, Error> {
     let query = view::images::ListQuery::parse(&call.query()?)?;
-    Ok(json(view::images::list(&call.snapshot(), &query)?))
+    let snapshot = call.snapshot();
+    if !query.all {
+        return Ok(json(view::images::list(&snapshot, &query)?));
+    }
+    Ok(json(view::images::list(&with_intermediate(&call.app, &snapshot).await, &query)?))
+}
+
+/// The fleet with the images that only builds have made and nobody named: they are not kept in mind, but asked for.
+async fn with_intermediate(app: &App, snapshot: &Snapshot) -> Snapshot {
+    let asked = snapshot.nodes().filter(|node| node.is_healthy()).map(|node| async move {
+        let link = app.fleet.link(node.id)?;
+        let listed = link.call(Method::GET, &link.path(API_NEWEST, "/images/json?all=1"), None, CHANGE_WITHIN).await;
+        let images = listed.ok().and_then(|listed| wharf_engine::wire::images(&listed).ok())?.0;
+        let mut node = Node::clone(node);
+        for image in images {
+            node.images.entry(image.id).or_insert_with(|| Arc::new(image));
+        }
+        Some(node)
+    });
+    let mut complete = snapshot.clone();
+    for node in futures_util::future::join_all(asked).await.into_iter().flatten() {
+        complete.put_node(node);
+    }
+    complete
 }
 
 /// `GET /images/{name}/json`, `GET /images/{name}/history`

@@ -109,6 +109,8 @@ pub(crate) fn having<'a>(snapshot: &'a Snapshot, reference: &str, image: &FleetI
 /// What a client wants to see.
 #[derive(Debug)]
 pub(crate) struct ListQuery {
+    /// With those that only builds have made, which only the engines know.
+    pub(crate) all: bool,
     filters: Filters,
     dangling: Option<bool>,
     references: Vec<Regex>,
@@ -123,7 +125,7 @@ impl ListQuery {
         let filters = query.filters(&FILTERS)?;
         let dangling = filters.flag("dangling")?;
         let references = filters.of("reference").map(glob).collect::<Result<_, _>>()?;
-        Ok(Self { filters, dangling, references })
+        Ok(Self { all: query.flag("all"), filters, dangling, references })
     }
 }
 

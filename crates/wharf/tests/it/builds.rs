@@ -32,6 +32,8 @@ pub(crate) fn a_built_image_runs_on_every_node(fleet: &Fleet) -> anyhow::Result<
     for node in 1..=3 {
         ensure!(run_on(fleet, node, "built:1")? == "second", "node{node}");
     }
+    let (named, all) = (fleet.docker(&["images", "-q"])?, fleet.docker(&["images", "-q", "-a"])?);
+    ensure!(all.lines().count() > named.lines().count(), "what builds have made on the way is shown when asked for");
     fleet.docker(&["rmi", "built:1"])?;
     Ok(())
 }

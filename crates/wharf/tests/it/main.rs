@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         placement::a_port_is_had_once_per_node,
         placement::parallel_creates_are_even_and_keep_ports_apart,
         placement::a_refusal_names_every_node,
+        streams::clients_attach_to_what_runs_and_what_is_started,
         streams::standard_input_comes_through_whole,
         streams::logs_are_followed,
         streams::terminals_work,

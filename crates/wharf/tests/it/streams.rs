@@ -4,7 +4,7 @@ use std::{
     process::Stdio,
 };
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use crate::fleet::{Fleet, text};
 
@@ -39,6 +39,27 @@ pub(crate) fn standard_input_comes_through_whole(fleet: &Fleet) -> anyhow::Resul
     let mut client = fleet.client("docker", &["run", "--rm", "-i", "busybox", "cat"]);
     let output = client.stdin(Stdio::from(std::fs::File::open(&path)?)).output()?;
     ensure!(output.stdout == blob, "{} of {} bytes", output.stdout.len(), blob.len());
+    Ok(())
+}
+
+pub(crate) fn clients_attach_to_what_runs_and_what_is_started(fleet: &Fleet) -> anyhow::Result<()> {
+    let script = "read line; echo got $line; exit 6";
+    let with_input = |arguments: &[&str], input: &str| -> anyhow::Result<(String, Option<i32>)> {
+        let mut client = fleet.client("docker", arguments).stdin(Stdio::piped()).spawn()?;
+        // It stays open: a client whose input ends may leave before it has printed everything, on one engine, too.
+        let mut stdin = client.stdin.take().context("a standard input")?;
+        stdin.write_all(input.as_bytes())?;
+        let output = client.wait_with_output()?;
+        drop(stdin);
+        Ok((text(&output.stdout), output.status.code()))
+    };
+    fleet.docker(&["run", "-d", "-i", "--name", "attached", "busybox", "sh", "-c", script])?;
+    ensure!(with_input(&["attach", "attached"], "one\n")? == ("got one".to_owned(), Some(6)));
+    ensure!(with_input(&["start", "-a", "-i", "attached"], "two\n")? == ("got two".to_owned(), Some(6)));
+    // Without an upgrade, as old clients ask: what was printed is the answer.
+    let (status, answer) = fleet.request("POST", "/v1.41/containers/attached/attach?logs=1&stdout=1", b"")?;
+    ensure!(status == 200 && answer.contains("got one") && answer.contains("got two"), "{status} {answer}");
+    fleet.docker(&["rm", "attached"])?;
     Ok(())
 }
 
