@@ -22,7 +22,10 @@ impl Manager {
     /// Starts it and waits until it serves.
     pub(crate) fn start(binary: &Path, folder: &Path, discovery: &str) -> anyhow::Result<Self> {
         let socket = folder.join("docker.sock");
-        let child = Command::new(binary)
+        // It goes with the bench, however that ends.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(binary)
             .args(["serve", "--data", &folder.join("data").display().to_string()])
             .args(["--host", &format!("unix://{}", socket.display()), discovery])
             .stdout(Stdio::null())

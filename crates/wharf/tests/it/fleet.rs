@@ -174,7 +174,9 @@ impl Drop for Container<'_> {
 /// A manager that serves `docker.sock` in a folder.
 pub(crate) fn serve(folder: &Path, discovery: &str) -> anyhow::Result<Child> {
     let (out, log) = (folder.join("out"), folder.join("log"));
-    let mut manager = Command::new(WHARF)
+    // It goes with the test run, however that ends.
+    let mut manager = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", WHARF])
         .args(["serve", "--data", &folder.join("data").display().to_string()])
         .args(["--host", &format!("unix://{}", folder.join("docker.sock").display()), discovery])
         .stdin(Stdio::null())

@@ -74,8 +74,20 @@ impl Redis {
     }
 
     async fn start_at(port: u16) -> Self {
-        let mut redis = Command::new("redis-server");
-        let arguments = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"];
+        // It goes with the test, however that ends.
+        let mut redis = Command::new("setpriv");
+        let arguments = [
+            "--pdeathsig",
+            "KILL",
+            "redis-server",
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--port",
+        ];
         let redis = redis.args(arguments).arg(port.to_string()).stdin(Stdio::null()).stdout(Stdio::null());
         let redis = Self { child: redis.spawn().expect("apt-get install redis-server"), port };
         wait_for(async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
