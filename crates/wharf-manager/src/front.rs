@@ -26,6 +26,7 @@ mod serve;
 mod transfer;
 mod volumes;
 
+use self::listen::Peer;
 pub use self::listen::{ListenError, Listener};
 pub(crate) use self::{
     call::{App, container},

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Request;
-use hyper::body::Incoming;
+use http::{Request, header};
+use hyper::body::{Body as _, Incoming};
 use serde::de::DeserializeOwned;
 use wharf_engine::collect;
 use wharf_model::{ApiVersion, Class, Container, Node, Resolution, Snapshot};
@@ -87,6 +87,14 @@ impl Call {
     /// # Errors
     /// [`Class::TooLarge`] above the limit; [`Class::Invalid`] if it breaks off.
     pub(crate) async fn bytes(self) -> Result<Bytes, Error> {
+        // Docker's rule: a page in a browser can post anything but this.
+        let kind = self.request.headers().get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?"));
+        let kind = kind.map(|kind| kind.split(';').next().unwrap_or(kind).trim());
+        let empty = kind.is_none() && self.request.body().is_end_stream();
+        if !empty && kind != Some("application/json") {
+            let kind = kind.unwrap_or("");
+            return Err(Error::invalid(format!("Content-Type specified ({kind}) must be 'application/json'")));
+        }
         collect(self.request.into_body(), JSON_LIMIT)
             .await
             .map_err(|error| Error::invalid(format!("the request's body broke off: {error}")))?

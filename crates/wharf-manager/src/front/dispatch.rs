@@ -1,13 +1,14 @@
 //! From a request to its row, and from the row's result to an answer.
 
-use std::sync::Arc;
+use std::net::IpAddr;
 
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use wharf_engine::Body;
 use wharf_model::ApiVersion;
 
 use super::{
+    Peer,
     answer::failure,
     call::{App, Call},
     routes::{self, Answer},
@@ -15,9 +16,9 @@ use super::{
 use crate::{API_NEWEST, API_OLDEST, Error, SERVER};
 
 /// Answers any request whatever.
-pub(crate) async fn answer(app: App, request: Request<Incoming>, client: Arc<str>) -> Response<Body> {
+pub(crate) async fn answer(app: App, request: Request<Incoming>, peer: Peer) -> Response<Body> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let result = route(app, request, client).await;
+    let result = route(app, request, peer).await;
     let mut response = result.unwrap_or_else(|error| {
         tracing::debug!("{method} {path}: {error}");
         failure(&error)
@@ -31,7 +32,11 @@ pub(crate) async fn answer(app: App, request: Request<Incoming>, client: Arc<str
     response
 }
 
-async fn route(app: App, request: Request<Incoming>, client: Arc<str>) -> Result<Response<Body>, Error> {
+async fn route(app: App, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Error> {
+    if matches!(peer, Peer::Tcp(_)) {
+        refuse_web_pages(request.headers())?;
+    }
+    let client = peer.name();
     let (version, path) = version(request.uri().path())?;
     let Some((route, captured)) = routes::find(request.method(), path) else {
         // Docker's words for both a path and a method that it does not know.
@@ -46,6 +51,26 @@ async fn route(app: App, request: Request<Incoming>, client: Arc<str>) -> Result
         | Answer::Every(handler)
         | Answer::Place(handler) => handler(Call { app, request, version, captured, client }).await,
     }
+}
+
+/// A page in a browser of this machine reaches loopback ports, too, and could do anything on every node. No Docker client
+/// sends `Origin`, as browsers do for what changes anything; and none calls a loopback port by a name of the page's own, as
+/// a page does whose name was made to lead here.
+fn refuse_web_pages(headers: &HeaderMap) -> Result<(), Error> {
+    let refusal = || Error::invalid("requests of web pages are not served: use a Docker client, or the Unix socket");
+    if headers.contains_key(header::ORIGIN) {
+        return Err(refusal());
+    }
+    let Some(host) = headers.get(header::HOST) else { return Ok(()) };
+    let host = host.to_str().map_err(|_| refusal())?;
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let ours =
+        name == "localhost" || name.ends_with(".localhost") || !name.contains('.') || name.parse::<IpAddr>().is_ok();
+    if ours { Ok(()) } else { Err(refusal()) }
 }
 
 /// Splits `/v1.41/info` into the version and the rest. Without a version the newest is meant.
@@ -73,8 +98,25 @@ fn version(path: &str) -> Result<(ApiVersion, &str), Error> {
 mod tests {
     use wharf_model::ApiVersion;
 
-    use super::version;
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::{refuse_web_pages, version};
     use crate::API_NEWEST;
+
+    #[test]
+    fn web_pages_are_refused_and_clients_are_not() {
+        let with = |name: &'static str, value: &'static str| {
+            let header = (HeaderName::from_static(name), HeaderValue::from_static(value));
+            refuse_web_pages(&HeaderMap::from_iter([header]))
+        };
+        for host in
+            ["127.0.0.1:2380", "localhost", "[::1]:2380", "::1", "docker", "api.moby.localhost", "10.0.0.1:2375"]
+        {
+            assert_eq!(with("host", host), Ok(()), "{host}");
+        }
+        assert!(with("host", "evil.example:2380").is_err());
+        assert!(with("origin", "http://127.0.0.1:8000").is_err() && with("origin", "null").is_err());
+    }
 
     #[test]
     fn the_version_is_split_off_once() {

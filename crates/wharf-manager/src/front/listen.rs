@@ -49,8 +49,25 @@ pub enum ListenError {
 /// A client's connection.
 pub(crate) struct Connection {
     pub(crate) stream: Box<dyn Io>,
-    /// Who it is, as far as can be told.
-    pub(crate) client: Arc<str>,
+    pub(crate) peer: Peer,
+}
+
+/// Who is at the other end of a connection, as far as can be told.
+#[derive(Debug, Clone)]
+pub(crate) enum Peer {
+    /// An address; on a port that browsers reach, too.
+    Tcp(Arc<str>),
+    /// A user of this machine.
+    Unix(Arc<str>),
+}
+
+impl Peer {
+    /// What tells one client from another.
+    pub(crate) fn name(&self) -> Arc<str> {
+        match self {
+            Self::Tcp(name) | Self::Unix(name) => Arc::clone(name),
+        }
+    }
 }
 
 impl Listener {
@@ -114,13 +131,12 @@ impl Listener {
                 let (stream, peer) = listener.accept().await?;
                 // Terminals send single keys: nothing may wait for more.
                 stream.set_nodelay(true)?;
-                Ok(Connection { stream: Box::new(stream), client: peer.ip().to_string().into() })
+                Ok(Connection { stream: Box::new(stream), peer: Peer::Tcp(peer.ip().to_string().into()) })
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                let client =
-                    stream.peer_cred().map_or_else(|_| "local".into(), |peer| format!("uid {}", peer.uid()).into());
-                Ok(Connection { stream: Box::new(stream), client })
+                let user = stream.peer_cred().map_or_else(|_| "local".to_owned(), |peer| format!("uid {}", peer.uid()));
+                Ok(Connection { stream: Box::new(stream), peer: Peer::Unix(user.into()) })
             }
         }
     }

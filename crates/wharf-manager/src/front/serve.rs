@@ -57,9 +57,9 @@ pub(crate) async fn serve(app: App, listeners: Vec<Listener>, stop: Cancellation
 }
 
 async fn connection_task(app: App, connection: Connection, stop: CancellationToken) {
-    let Connection { stream, client } = connection;
+    let Connection { stream, peer } = connection;
     let service = service_fn(move |request| {
-        let answer = dispatch::answer(app.clone(), request, Arc::clone(&client));
+        let answer = dispatch::answer(app.clone(), request, peer.clone());
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
