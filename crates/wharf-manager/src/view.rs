@@ -6,6 +6,7 @@
 pub(crate) mod containers;
 pub(crate) mod events;
 mod filter;
+pub(crate) mod fold;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod networks;

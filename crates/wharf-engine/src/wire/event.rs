@@ -29,6 +29,8 @@ pub struct Event {
 pub enum Touched {
     /// A container.
     Container(ContainerId),
+    /// All containers.
+    Containers,
     /// The images.
     Images,
     /// The networks.

@@ -238,6 +238,7 @@ impl<'a> Session<'a> {
     fn want_touched(&mut self, touched: Touched, waiter: Option<oneshot::Sender<()>>) {
         match touched {
             Touched::Container(id) => self.want(Job::Container(id), waiter),
+            Touched::Containers => self.want(Job::Everything, waiter),
             Touched::Images => self.want(Job::Images, waiter),
             Touched::Networks => self.want(Job::Networks, waiter),
             Touched::Volumes => self.want(Job::Volumes, waiter),
@@ -331,7 +332,7 @@ async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphans) -> Resul
         Job::Images => Event::Images(reader.node, reader.images().await?),
         Job::Networks => Event::Networks(reader.node, reader.networks().await?),
         Job::Volumes => Event::Volumes(reader.node, reader.volumes().await?),
-        Job::Everything => return everything(&reader, &node).await,
+        Job::Everything => return everything(&reader, &node, &fleet).await,
         Job::Sweep => {
             for container in node.containers.values() {
                 orphans.remove_if_orphan(container, &reader.client, &fleet.snapshot()).await;
@@ -344,7 +345,7 @@ async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphans) -> Resul
 }
 
 /// Compares all that an engine has with what is known of it; gives what differs.
-async fn everything(reader: &Reader, node: &Node) -> Result<Vec<Job>, Error> {
+async fn everything(reader: &Reader, node: &Node, fleet: &Fleet) -> Result<Vec<Job>, Error> {
     let listed = reader.container_list().await?;
     let mut missing: BTreeSet<_> = node.containers.keys().copied().collect();
     let mut differs = vec![Job::Images, Job::Networks, Job::Volumes, Job::Sweep];
@@ -356,6 +357,9 @@ async fn everything(reader: &Reader, node: &Node) -> Result<Vec<Job>, Error> {
             differs.push(Job::Container(id));
         }
     }
-    differs.extend(missing.into_iter().map(Job::Container));
+    // They were known before the list was made, and ids never come back.
+    for id in missing {
+        fleet.apply(Event::Gone(reader.node, id)).await;
+    }
     Ok(differs)
 }

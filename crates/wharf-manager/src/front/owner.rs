@@ -4,7 +4,10 @@ use http::Response;
 use serde::Deserialize;
 use wharf_engine::{Body, collect, full, wire::Touched};
 
-use super::{call::Call, forward::forward};
+use super::{
+    call::{Call, container},
+    forward::forward,
+};
 use crate::Error;
 
 /// An exec's answer is a short id.
@@ -25,6 +28,19 @@ pub(crate) async fn change(call: Call) -> Result<Response<Body>, Error> {
     if let Some(link) = app.fleet.link(container.node) {
         link.observe(Touched::Container(container.id)).await;
     }
+    Ok(response)
+}
+
+/// `POST /commit`: the container's engine makes an image of it.
+pub(crate) async fn commit(call: Call) -> Result<Response<Body>, Error> {
+    let query = call.query()?;
+    let container = container(&call.snapshot(), query.get("container").unwrap_or(""))?;
+    let snapshot = call.snapshot();
+    let node = snapshot.node(container.node).ok_or_else(|| Error::internal("a container without a node"))?;
+    let link = call.app.link(node, &format!("container {}", container.name))?;
+    let path = format!("/commit?{}", query.with("container", &container.id.to_string()));
+    let response = forward(&link, node, call.request, &link.path(call.version, &path)).await?;
+    link.observe(Touched::Images).await;
     Ok(response)
 }
 

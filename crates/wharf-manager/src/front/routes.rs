@@ -7,8 +7,8 @@ use wharf_engine::Body;
 use wharf_model::Class;
 
 use super::{
-    archive, build, call::Call, containers, events, images, local, networks, owner, pattern::Pattern, place, pull,
-    volumes,
+    archive, build, call::Call, containers, events, everywhere, images, local, networks, owner, pattern::Pattern,
+    place, pull, registry, volumes,
 };
 use crate::Error;
 
@@ -112,34 +112,34 @@ pub(crate) const ROUTES: &[Route] = rows![
     POST "/containers/{container}/pause" Owner(owner::change);
     POST "/containers/{container}/unpause" Owner(owner::change);
     POST "/containers/{container}/attach" Owner(owner::read);
-    GET "/containers/{container}/attach/ws" NotYet("attach over a WebSocket");
+    GET "/containers/{container}/attach/ws" Owner(owner::read);
     POST "/containers/{container}/wait" Owner(owner::read);
     DELETE "/containers/{container}" Owner(owner::change);
     HEAD "/containers/{container}/archive" Owner(owner::read);
     GET "/containers/{container}/archive" Owner(owner::read);
     PUT "/containers/{container}/archive" Owner(owner::read);
-    POST "/containers/prune" NotYet("docker container prune");
+    POST "/containers/prune" Every(everywhere::prune);
     // images
     GET "/images/json" Snapshot(images::list);
     POST "/build" Place(build::build);
-    POST "/build/prune" NotYet("docker builder prune");
+    POST "/build/prune" Every(everywhere::prune);
     POST "/images/create" Place(pull::create);
     GET "/images/{image}/json" AnyHolder(images::read);
     GET "/images/{image}/history" AnyHolder(images::read);
     POST "/images/{image}/push" AnyHolder(images::push);
     POST "/images/{image}/tag" Every(images::tag);
     DELETE "/images/{image}" Every(images::remove);
-    GET "/images/search" NotYet("docker search");
-    POST "/images/prune" NotYet("docker image prune");
-    POST "/auth" NotYet("docker login");
+    GET "/images/search" Place(registry::ask);
+    POST "/images/prune" Every(everywhere::prune);
+    POST "/auth" Place(registry::ask);
     // the system
     GET "/info" Snapshot(local::info);
     GET "/version" Local(local::version);
     GET "/_ping" Local(local::ping);
     HEAD "/_ping" Local(local::ping);
-    POST "/commit" NotYet("docker commit");
+    POST "/commit" Owner(owner::commit);
     GET "/events" Every(events::stream);
-    GET "/system/df" NotYet("docker system df");
+    GET "/system/df" Every(everywhere::usage);
     GET "/images/{image}/get" AnyHolder(archive::save_one);
     GET "/images/get" AnyHolder(archive::save);
     POST "/images/load" Place(archive::load);
@@ -152,7 +152,7 @@ pub(crate) const ROUTES: &[Route] = rows![
     POST "/volumes/create" Place(volumes::create);
     GET "/volumes/{volume}" Owner(volumes::inspect);
     DELETE "/volumes/{volume}" Owner(volumes::remove);
-    POST "/volumes/prune" NotYet("docker volume prune");
+    POST "/volumes/prune" Every(everywhere::prune);
     // networks
     GET "/networks" Snapshot(networks::list);
     GET "/networks/{network}" Owner(networks::inspect);
@@ -160,7 +160,7 @@ pub(crate) const ROUTES: &[Route] = rows![
     POST "/networks/create" Place(networks::create);
     POST "/networks/{network}/connect" Owner(networks::connect);
     POST "/networks/{network}/disconnect" Owner(networks::connect);
-    POST "/networks/prune" NotYet("docker network prune");
+    POST "/networks/prune" Every(everywhere::prune);
     // plugins
     GET "/plugins" NotYet("docker plugin ls");
     GET "/plugins/privileges" NotYet("docker plugin install");
@@ -206,7 +206,7 @@ pub(crate) const ROUTES: &[Route] = rows![
     DELETE "/configs/{config}" NoSwarm();
     POST "/configs/{config}/update" NoSwarm();
     // the rest
-    GET "/distribution/{image}/json" NotYet("the distribution information of a registry");
+    GET "/distribution/{image}/json" Place(registry::ask);
     POST "/session" NotYet("BuildKit (set DOCKER_BUILDKIT=0 for the classic builder)");
 ];
 

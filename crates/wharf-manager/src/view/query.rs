@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::Error;
@@ -41,6 +41,16 @@ impl Query {
     /// All values of that key.
     pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(known, _)| known == key).map(|(_, value)| value.as_str())
+    }
+
+    /// The query as text, with another value of that key.
+    pub(crate) fn with(&self, key: &str, value: &str) -> String {
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let pairs = self.0.iter().map(|(known, old)| {
+            let value = if known == key { value } else { old };
+            format!("{}={}", encode(known), encode(value))
+        });
+        pairs.collect::<Vec<_>>().join("&")
     }
 
     /// Docker's rule: nothing, `0`, `no`, `false` and `none` are false, all else is true.

@@ -50,9 +50,18 @@ pub(crate) fn bad_requests_get_docker_shaped_errors(fleet: &Fleet) -> anyhow::Re
     Ok(())
 }
 
+pub(crate) fn what_web_pages_can_send_is_refused(fleet: &Fleet) -> anyhow::Result<()> {
+    let socket = fleet.socket().display().to_string();
+    let url = "http://docker/v1.41/containers/create";
+    let arguments =
+        ["-s", "--unix-socket", &socket, "-H", "Content-Type: text/plain", "-d", "{\"Image\":\"busybox\"}", url];
+    let said = crate::fleet::text(&fleet.client("curl", &arguments).output()?.stdout);
+    ensure!(said.contains("Content-Type specified (text/plain) must be 'application/json'"), "{said}");
+    Ok(())
+}
+
 pub(crate) fn what_is_not_served_says_so(fleet: &Fleet) -> anyhow::Result<()> {
-    for (method, path) in [("GET", "/system/df"), ("POST", "/commit"), ("POST", "/volumes/prune"), ("GET", "/plugins")]
-    {
+    for (method, path) in [("GET", "/plugins"), ("POST", "/plugins/pull"), ("POST", "/session")] {
         let (status, answer) = fleet.request(method, path, b"")?;
         ensure!(status == 501 && answer.contains("is not served by Wharf yet"), "{path}: {status} {answer}");
     }

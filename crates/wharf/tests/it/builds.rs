@@ -54,6 +54,23 @@ pub(crate) fn a_tag_is_moved_everywhere_and_removed_everywhere(fleet: &Fleet) ->
     Ok(())
 }
 
+pub(crate) fn a_container_is_committed(fleet: &Fleet) -> anyhow::Result<()> {
+    let sleeper = fleet.sleeper("committed", &["-e", "constraint:node==node2"])?;
+    fleet.docker(&["exec", &sleeper.name, "sh", "-c", "echo changed > /content"])?;
+    fleet.docker(&[
+        "commit",
+        "-m",
+        "a change",
+        "-c",
+        "CMD [\"cat\",\"/content\"]",
+        "node2/committed",
+        "committed:1",
+    ])?;
+    ensure!(run_on(fleet, 3, "committed:1")? == "changed");
+    fleet.docker(&["rmi", "committed:1"])?;
+    Ok(())
+}
+
 pub(crate) fn an_image_is_saved_and_loaded(fleet: &Fleet) -> anyhow::Result<()> {
     build(fleet, "saved:1", "kept")?;
     let archive = fleet.folder().join("saved.tar").display().to_string();

@@ -37,11 +37,13 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let peaceful = tests![
         api::bad_requests_get_docker_shaped_errors,
+        api::what_web_pages_can_send_is_refused,
         api::what_is_not_served_says_so,
         api::a_newer_or_older_client_is_told,
         api::ping_has_the_headers_that_clients_look_for,
         builds::a_built_image_runs_on_every_node,
         builds::a_tag_is_moved_everywhere_and_removed_everywhere,
+        builds::a_container_is_committed,
         builds::an_image_is_saved_and_loaded,
         compose::a_project_goes_up_scales_and_goes_down,
         compose::links_of_the_first_version_work,
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         lists::every_filter_of_ps_works,
         lists::images_of_the_fleet_are_one_list,
         objects::networks_tie_containers_to_their_node,
+        objects::pruning_cleans_every_node,
         objects::volumes_tie_containers_to_their_node,
         placement::containers_are_spread,
         placement::constraints_are_kept,

@@ -29,6 +29,33 @@ pub(crate) fn networks_tie_containers_to_their_node(fleet: &Fleet) -> anyhow::Re
     Ok(())
 }
 
+pub(crate) fn pruning_cleans_every_node(fleet: &Fleet) -> anyhow::Result<()> {
+    for node in ["node1", "node2", "node3"] {
+        let (name, place) = (format!("pruned-{node}"), format!("constraint:node=={node}"));
+        fleet.docker(&["create", "--name", &name, "--label", "pruned", "-e", &place, "busybox"])?;
+        fleet.docker(&["network", "create", "--label", "pruned", &format!("{node}/{name}")])?;
+        fleet.docker(&["volume", "create", "--label", "pruned", &format!("{node}/{name}")])?;
+    }
+    let kept = fleet.sleeper("pruned-not", &["--label", "pruned"])?;
+    let usage = fleet.docker(&["system", "df", "--format", "{{.Type}} {{.TotalCount}}"])?;
+    let counted = |kind: &str| {
+        let line = usage.lines().find_map(|line| line.strip_prefix(kind));
+        line.and_then(|count| count.trim().parse::<usize>().ok()).unwrap_or(0)
+    };
+    ensure!(counted("Containers") >= 4 && counted("Local Volumes") >= 3 && counted("Images") >= 1, "{usage}");
+    for kind in ["container", "network", "volume"] {
+        let said = fleet.docker(&[kind, "prune", "-f", "--filter", "label=pruned"])?;
+        ensure!(said.matches("pruned-node").count() == 3 || said.lines().count() >= 5, "{said}");
+    }
+    let left = fleet.docker(&["ps", "-a", "--filter", "label=pruned", "--format", "{{.Names}}"])?;
+    ensure!(left == kept.name, "{left}");
+    ensure!(fleet.docker(&["network", "ls", "-q", "--filter", "label=pruned"])?.is_empty());
+    ensure!(fleet.docker(&["volume", "ls", "-q", "--filter", "label=pruned"])?.is_empty());
+    let said = fleet.docker_fails(&["container", "prune", "-f", "--filter", "colour=red"])?;
+    ensure!(said.to_lowercase().contains("invalid filter"), "{said}");
+    Ok(())
+}
+
 pub(crate) fn volumes_tie_containers_to_their_node(fleet: &Fleet) -> anyhow::Result<()> {
     ensure!(fleet.docker(&["volume", "create", "node3/kept"])? == "kept");
     ensure!(fleet.docker(&["volume", "create", "kept"])? == "kept", "a volume that is there is the answer");
