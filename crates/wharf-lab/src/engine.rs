@@ -28,11 +28,13 @@ const PING_WITHIN: Duration = Duration::from_secs(2);
 /// Lines of an engine's log that go into an error.
 const TAIL: usize = 12;
 
-/// What the engine is started by, in its namespaces: gives it a host name and folders of its own, and becomes it.
+/// What the engine is started by, in its namespaces: gives it a host name and folders of its own, and becomes it. An engine
+/// that sees the host's containerd would use that one, with every other engine: it is to bring its own.
 const SCRIPT: &str = r#"set -e
 echo $$ >"$PROCS"
 hostname "$NAME"
-mkdir -p /run/docker /etc/docker
+mkdir -p /run/docker /run/containerd /etc/docker
+mount -t tmpfs tmpfs /run/containerd
 mount --bind "$RUN/docker" /run/docker
 mount --bind "$ETC" /etc/docker
 exec dockerd "$@""#;

@@ -190,8 +190,10 @@ impl Lab {
         if names().is_empty() {
             Lock::take(&Path::new(RUN).join("lock"))?.remove();
         }
-        drop(fs::remove_dir(DATA));
-        drop(fs::remove_dir(RUN));
+        // Where engines' own folders were mounted over; kept if this machine's engine uses them.
+        for folder in [DATA, RUN, "/run/docker", "/run/containerd"] {
+            drop(fs::remove_dir(folder));
+        }
         Ok(())
     }
 }
