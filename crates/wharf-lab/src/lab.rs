@@ -191,7 +191,15 @@ impl Lab {
             Lock::take(&Path::new(RUN).join("lock"))?.remove();
         }
         // Where engines' own folders were mounted over; kept if this machine's engine uses them.
-        for folder in [DATA, RUN, "/run/docker", "/run/containerd"] {
+        for folder in [
+            DATA,
+            RUN,
+            "/run/docker",
+            "/run/containerd",
+            "/opt/containerd/bin",
+            "/opt/containerd/lib",
+            "/opt/containerd",
+        ] {
             drop(fs::remove_dir(folder));
         }
         Ok(())
