@@ -31,11 +31,24 @@ pub(crate) async fn forward(
     request: Request<Incoming>,
     path: &str,
 ) -> Result<Response<Body>, Error> {
+    forward_body(link, node, request.map(incoming), path).await
+}
+
+/// The same, of a request whose body is no longer as it came.
+///
+/// # Errors
+/// As [`forward`].
+pub(crate) async fn forward_body(
+    link: &Link,
+    node: &Node,
+    request: Request<Body>,
+    path: &str,
+) -> Result<Response<Body>, Error> {
     let (mut parts, body) = request.into_parts();
     let client = parts.extensions.remove::<OnUpgrade>().filter(|_| wants_upgrade(&parts.headers));
     parts.uri = path.parse::<Uri>().map_err(|error| Error::invalid(format!("{path:?} is not a path: {error}")))?;
     clean(&mut parts.headers, client.is_some());
-    let sent = link.send(Request::from_parts(parts, incoming(body))).await;
+    let sent = link.send(Request::from_parts(parts, body)).await;
     let mut response = sent.map_err(|error| of_engine(&error, node))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(passed_back(response));

@@ -54,6 +54,23 @@ pub(crate) fn a_tag_is_moved_everywhere_and_removed_everywhere(fleet: &Fleet) ->
     Ok(())
 }
 
+pub(crate) fn a_build_begins_with_an_image_of_any_node(fleet: &Fleet) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir_in(fleet.folder())?;
+    for node in 1..=3 {
+        // A commit is on the container's node alone; at most one of them is the builder.
+        let (name, base) = (format!("base{node}"), format!("base{node}:1"));
+        let _base = fleet.sleeper(&name, &["-e", &format!("constraint:node==node{node}")])?;
+        fleet.docker(&["exec", &name, "touch", "/of-the-base"])?;
+        fleet.docker(&["commit", &name, &base])?;
+        std::fs::write(folder.path().join("Dockerfile"), format!("FROM {base}\nRUN ls /of-the-base\n"))?;
+        let path = folder.path().display().to_string();
+        let output = fleet.client("docker", &["build", "-t", "begun:1", &path]).env("DOCKER_BUILDKIT", "0").output()?;
+        ensure!(output.status.success(), "from node{node}: {}", crate::fleet::text(&output.stderr));
+        fleet.docker(&["rmi", "begun:1", &base])?;
+    }
+    Ok(())
+}
+
 pub(crate) fn a_container_is_committed(fleet: &Fleet) -> anyhow::Result<()> {
     let sleeper = fleet.sleeper("committed", &["-e", "constraint:node==node2"])?;
     fleet.docker(&["exec", &sleeper.name, "sh", "-c", "echo changed > /content"])?;

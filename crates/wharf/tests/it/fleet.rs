@@ -175,14 +175,15 @@ impl Drop for Container<'_> {
 pub(crate) fn serve(folder: &Path, discovery: &str) -> anyhow::Result<Child> {
     let (out, log) = (folder.join("out"), folder.join("log"));
     // It goes with the test run, however that ends.
-    let mut manager = Command::new("setpriv")
+    let mut manager = Command::new("setpriv");
+    manager
         .args(["--pdeathsig", "KILL", WHARF])
         .args(["serve", "--data", &folder.join("data").display().to_string()])
         .args(["--host", &format!("unix://{}", folder.join("docker.sock").display()), discovery])
         .stdin(Stdio::null())
         .stdout(File::create(&out)?)
-        .stderr(File::options().create(true).append(true).open(&log)?)
-        .spawn()?;
+        .stderr(File::options().create(true).append(true).open(&log)?);
+    let mut manager = spawn_for_the_run(manager)?;
     let serves = || std::fs::read_to_string(&out).is_ok_and(|text| text.contains("Serving"));
     if let Err(error) = wait("the manager serves", serves) {
         manager.kill()?;
@@ -190,6 +191,19 @@ pub(crate) fn serve(folder: &Path, discovery: &str) -> anyhow::Result<Child> {
         bail!("{error}: {}", std::fs::read_to_string(&log)?);
     }
     Ok(manager)
+}
+
+/// Starts a program from a thread that lives as long as this process: the kernel takes the end of the thread that started a
+/// program for the parent's death, and tests' threads end before the tests do.
+fn spawn_for_the_run(mut command: Command) -> anyhow::Result<Child> {
+    let (started, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        started.send(command.spawn()).ok();
+        loop {
+            std::thread::park();
+        }
+    });
+    Ok(wait.recv()??)
 }
 
 /// Waits for a condition, with a bound; how long it took.

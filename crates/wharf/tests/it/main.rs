@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         api::ping_has_the_headers_that_clients_look_for,
         builds::a_built_image_runs_on_every_node,
         builds::a_tag_is_moved_everywhere_and_removed_everywhere,
+        builds::a_build_begins_with_an_image_of_any_node,
         builds::a_container_is_committed,
         builds::an_image_is_saved_and_loaded,
         compose::a_project_goes_up_scales_and_goes_down,

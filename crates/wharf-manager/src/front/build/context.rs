@@ -1,0 +1,127 @@
+//! Looking into a build's context, a tar archive on its way to the builder, without keeping it from its way for long.
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
+use hyper::body::Incoming;
+use wharf_engine::{Body, BodyError};
+
+use crate::Error;
+
+/// A Dockerfile that does not turn up in so much of a context is not waited for.
+const PEEK_LIMIT: usize = 16 << 20;
+
+/// Tar archives are made of these.
+const BLOCK: usize = 512;
+
+/// Reads a context until its Dockerfile is there: that, if it was found, and the context as if nobody had read from it.
+///
+/// # Errors
+/// [`wharf_model::Class::Invalid`] if the body breaks off.
+pub(super) async fn peek(mut body: Incoming, name: &str) -> Result<(Option<String>, Body), Error> {
+    let (mut seen, mut at) = (Vec::new(), 0);
+    let dockerfile = loop {
+        match find(&seen, &mut at, name) {
+            Found::Content(text) => break Some(text),
+            Found::Nothing => break None,
+            Found::NotYet if seen.len() > PEEK_LIMIT => break None,
+            Found::NotYet => {}
+        }
+        let Some(frame) = body.frame().await else { break None };
+        let frame = frame.map_err(|error| Error::invalid(format!("the build's context broke off: {error}")))?;
+        if let Ok(data) = frame.into_data() {
+            seen.extend_from_slice(&data);
+        }
+    };
+    let seen = stream::once(std::future::ready(Ok(Frame::data(Bytes::from(seen)))));
+    let rest = BodyStream::new(body).map(|frame| frame.map_err(BodyError::from));
+    Ok((dockerfile, StreamBody::new(seen.chain(rest)).boxed_unsync()))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Content(String),
+    /// More has to be read.
+    NotYet,
+    /// There is none, or this is no plain tar archive.
+    Nothing,
+}
+
+/// Looks for a file from entry to entry; `at` is where the next entry begins.
+fn find(archive: &[u8], at: &mut usize, name: &str) -> Found {
+    let wanted = name.trim_start_matches("./");
+    while let Some(header) = archive.get(*at..*at + BLOCK) {
+        let text = |from: usize, to: usize| {
+            let field = header[from..to].split(|byte| *byte == 0).next().unwrap_or_default();
+            String::from_utf8_lossy(field).trim().to_owned()
+        };
+        if header.iter().all(|byte| *byte == 0) || &header[257..262] != b"ustar" {
+            return Found::Nothing;
+        }
+        let Ok(size) = usize::from_str_radix(&text(124, 136), 8) else { return Found::Nothing };
+        let (begins, kind) = (*at + BLOCK, header[156]);
+        let path = match text(345, 500) {
+            prefix if prefix.is_empty() || kind == b'L' => text(0, 100),
+            prefix => format!("{prefix}/{}", text(0, 100)),
+        };
+        if matches!(kind, b'0' | 0) && path.trim_start_matches("./") == wanted {
+            return match archive.get(begins..begins.saturating_add(size)) {
+                Some(content) => Found::Content(String::from_utf8_lossy(content).into_owned()),
+                None => Found::NotYet,
+            };
+        }
+        let Some(next) = size.checked_next_multiple_of(BLOCK).and_then(|size| begins.checked_add(size)) else {
+            return Found::Nothing;
+        };
+        *at = next;
+    }
+    Found::NotYet
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+        let mut archive = Vec::new();
+        for (name, content) in files {
+            let mut header = [0; BLOCK];
+            header[..name.len()].copy_from_slice(name.as_bytes());
+            header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
+            header[156] = b'0';
+            header[257..263].copy_from_slice(b"ustar\0");
+            archive.extend_from_slice(&header);
+            archive.extend_from_slice(content.as_bytes());
+            archive.resize(archive.len().next_multiple_of(BLOCK), 0);
+        }
+        archive.resize(archive.len() + 2 * BLOCK, 0);
+        archive
+    }
+
+    #[test]
+    fn the_dockerfile_is_found_wherever_it_is() {
+        let long = "x".repeat(2000);
+        let whole = archive(&[("a", &long), ("./Dockerfile", "FROM busybox"), ("z", "")]);
+        let found = |archive: &[u8], name: &str| find(archive, &mut 0, name);
+        assert_eq!(found(&whole, "Dockerfile"), Found::Content("FROM busybox".into()));
+        assert_eq!(found(&whole, "other"), Found::Nothing);
+        assert_eq!(found(&whole[..1000], "Dockerfile"), Found::NotYet);
+        assert_eq!(found(&whole[..3080], "Dockerfile"), Found::NotYet);
+        assert_eq!(found(&[], "Dockerfile"), Found::NotYet);
+        assert_eq!(found(&[0x1f; 600], "Dockerfile"), Found::Nothing, "a compressed archive is left alone");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_whatever_are_a_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..1500), size in "[0-7 ]{12}") {
+            if bytes.len() > BLOCK {
+                bytes[257..262].copy_from_slice(b"ustar");
+                bytes[124..136].copy_from_slice(size.as_bytes());
+            }
+            find(&bytes, &mut 0, "Dockerfile");
+        }
+    }
+}
