@@ -19,6 +19,9 @@ pub(crate) const PORT: u16 = 2375;
 /// A cold engine on a busy machine loads a lot.
 const START_WITHIN: Duration = Duration::from_secs(90);
 
+/// A shell and a few system calls.
+const JOIN_WITHIN: Duration = Duration::from_secs(3);
+
 /// Containers get ten seconds to end, see `--shutdown-timeout`.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
@@ -58,8 +61,16 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// Has the engine run: starts it, or lets it go on where it is frozen. Does not wait until it answers.
+    pub(crate) fn ensure_started(&self) -> Result<(), Error> {
+        if self.cgroup.is_frozen() {
+            self.cgroup.thaw()?;
+        }
+        if self.cgroup.is_alive() { Ok(()) } else { self.start() }
+    }
+
     /// Starts the engine; it outlives us. Does not wait until it answers.
-    pub(crate) fn start(&self) -> Result<(), Error> {
+    fn start(&self) -> Result<(), Error> {
         let (containers, etc) = (self.data.join("docker"), self.data.join("etc"));
         // A host that starts finds nothing there: sockets and state of what was killed would only mislead.
         fs::remove_dir_all(&self.run).or_else(gone).map_err(Error::file(&self.run))?;
@@ -100,11 +111,11 @@ impl Engine {
 
     /// Waits until the engine answers.
     pub(crate) fn wait_ready(&self) -> Result<(), Error> {
+        // Its first process joins the group at once; afterwards an empty group is an engine that has ended.
+        wait_until(JOIN_WITHIN, || self.cgroup.is_alive());
         let mut alive = true;
-        let mut seen = false;
         let ready = wait_until(START_WITHIN, || {
-            seen |= self.cgroup.is_alive();
-            alive = !seen || self.cgroup.is_alive();
+            alive = self.cgroup.is_alive();
             !alive || self.answers()
         });
         if ready && alive { Ok(()) } else { Err(self.failure("start")) }

@@ -1,6 +1,10 @@
 //! An image to try things with: no registry is needed, it is made of this machine's static busybox.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use crate::{Error, system};
 
@@ -18,7 +22,9 @@ pub fn load_busybox(endpoint: &str) -> Result<(), Error> {
     if !Path::new(BUSYBOX).is_file() {
         return Err(Error::Missing { programs: BUSYBOX.to_owned(), packages: "busybox-static".to_owned() });
     }
-    let root = std::env::temp_dir().join(format!("wharf-busybox-{}", std::process::id()));
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let root = std::env::temp_dir().join(format!("wharf-busybox-{}-{number}", std::process::id()));
     let made = make(&root, endpoint);
     drop(fs::remove_dir_all(&root));
     made
@@ -37,7 +43,7 @@ fn make(root: &Path, endpoint: &str) -> Result<(), Error> {
     }
     let passwd = root.join("etc/passwd");
     fs::write(&passwd, "root:x:0:0:root:/root:/bin/sh\n").map_err(Error::file(&passwd))?;
-    let archive = root.join("../").join(format!("wharf-busybox-{}.tar", std::process::id()));
+    let archive = root.with_extension("tar");
     let (from, to) = (root.display().to_string(), archive.display().to_string());
     system::run("tar", &["-C", &from, "-cf", &to, "."])?;
     let bytes = fs::read(&archive).map_err(Error::file(&archive));

@@ -101,12 +101,7 @@ impl Lab {
         for number in 1..=lab.plan.nodes {
             let engine = lab.engine(number)?;
             network::make_node(&lab.name, lab.plan.network, number)?;
-            if engine.cgroup.is_frozen() {
-                engine.cgroup.thaw()?;
-            }
-            if !engine.cgroup.is_alive() {
-                engine.start()?;
-            }
+            engine.ensure_started()?;
             started.push(engine);
         }
         for (engine, number) in started.iter().zip(1..) {
@@ -151,6 +146,17 @@ impl Lab {
             false => format!("there are {}", known.join(", ")),
         };
         Err(Error::NoLab { name: name.to_string(), known })
+    }
+
+    /// The names of all labs of this machine, also of those of which only traces are left.
+    pub fn names() -> Vec<LabName> {
+        let namespaces = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+        let of_namespace = |name: String| name.strip_prefix("wl-")?.rsplit_once("-node")?.0.parse().ok();
+        let traces = namespaces.filter_map(|entry| of_namespace(entry.file_name().into_string().ok()?));
+        let mut names: Vec<_> = names().into_iter().chain(names_in(RUN)).chain(traces).collect();
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// All labs of this machine.
@@ -236,7 +242,10 @@ impl Lab {
     pub fn command(&self, node: &str, program: &str) -> Result<Command, Error> {
         let number = self.number(node)?;
         let engine = self.engine(number)?;
-        let mut command = Command::new("nsenter");
+        // Into the node's group first, so that what it leaves in the background ends with the node.
+        let (procs, _) = engine.cgroup.make()?;
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ >\"$0\" && exec nsenter \"$@\""]).arg(procs);
         match engine.pid().filter(|_| engine.cgroup.is_alive()) {
             Some(pid) => command.args(["--target", &pid.as_raw_nonzero().to_string(), "--net", "--mount", "--uts"]),
             None => command.arg(format!("--net=/run/netns/{}", engine.namespace)),
@@ -258,10 +267,12 @@ impl Lab {
     /// # Errors
     /// See [`Error`].
     pub fn start(&self, node: &str) -> Result<(), Error> {
+        let number = self.number(node)?;
         self.change(node, |engine| {
-            if !engine.cgroup.is_alive() {
-                engine.start()?;
-            }
+            // After a restart of the machine there is no network.
+            network::make_bridge(&self.name, self.plan.network)?;
+            network::make_node(&self.name, self.plan.network, number)?;
+            engine.ensure_started()?;
             engine.wait_ready()
         })
     }
@@ -375,10 +386,15 @@ fn read(name: &LabName) -> Result<Option<Plan>, Error> {
     }
 }
 
+/// The labs that have a folder of their own for their data.
 fn names() -> Vec<LabName> {
-    let entries = fs::read_dir(DATA).into_iter().flatten().flatten();
-    let mut names: Vec<LabName> =
-        entries.filter_map(|entry| entry.file_name().into_string().ok()?.parse().ok()).collect();
+    let mut names = names_in(DATA);
     names.sort();
     names
+}
+
+fn names_in(folder: &str) -> Vec<LabName> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.filter_map(|entry| entry.file_name().into_string().ok()?.parse().ok()).collect()
 }

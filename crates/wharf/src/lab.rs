@@ -96,8 +96,8 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
         Command::Mend(of) => Lab::open(of.lab.name)?.mend(&of.node)?,
         Command::Down { lab, all: false } => Lab::down(&lab.name)?,
         Command::Down { all: true, .. } => {
-            for lab in Lab::all()? {
-                Lab::down(lab.name())?;
+            for name in Lab::names() {
+                Lab::down(&name)?;
             }
         }
     }

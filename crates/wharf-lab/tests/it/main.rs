@@ -98,6 +98,11 @@ fn engines_live_side_by_side_break_on_command_and_leave_nothing() {
     assert_eq!(String::from_utf8_lossy(&said.stdout), format!("node2\n{}\n", two.endpoint));
     assert_eq!(said.status.code(), Some(3));
 
+    // What a command leaves in the background ends with its node.
+    let mut in_background = lab.command("node2", "sh").unwrap();
+    in_background.args(["-c", "sleep 4711 >/dev/null 2>&1 &"]).output().unwrap();
+    assert!(output("pgrep", &["-f", "sleep 4711"]).lines().count() == 1);
+
     // Their containers reach the other nodes, with br_netfilter or without.
     load_busybox(&one.endpoint).unwrap();
     docker(&one.endpoint, &["run", "--rm", "busybox", "ping", "-c", "1", "-W", "5", &two.address]);
@@ -123,10 +128,12 @@ fn engines_live_side_by_side_break_on_command_and_leave_nothing() {
 
     // Frozen: takes connections, answers nothing; goes on as if nothing had been.
     docker(&one.endpoint, &["run", "-d", "--name", "stays", "busybox", "sleep", "1000"]);
-    lab.pause("node1").unwrap();
-    assert_eq!(lab.nodes().unwrap()[0].state, State::Paused);
-    assert_eq!(ping(&one.address), Some(false));
-    lab.resume("node1").unwrap();
+    for go_on in [Lab::resume, Lab::start] {
+        lab.pause("node1").unwrap();
+        assert_eq!(lab.nodes().unwrap()[0].state, State::Paused);
+        assert_eq!(ping(&one.address), Some(false));
+        go_on(&lab, "node1").unwrap();
+    }
     assert_eq!(docker(&one.endpoint, &["ps", "--format", "{{.Names}}"]), "stays");
 
     // Cut: packets vanish.
@@ -150,6 +157,7 @@ fn engines_live_side_by_side_break_on_command_and_leave_nothing() {
     assert!(matches!(lab.stop("node9"), Err(Error::NoNode { .. })));
     drop(guard);
     assert_eq!(traces("laba"), BTreeSet::new());
+    assert_eq!(output("pgrep", &["-f", "sleep 4711"]), "");
     assert!(matches!(Lab::open("laba".parse().unwrap()), Err(Error::NoLab { .. })));
 
     what_was_killed_half_way_is_taken_down();
@@ -186,6 +194,7 @@ fn up_for_another_test() {
 fn a_lost_plan_hides_nothing() {
     let (guard, _) = Guard::up("laba", 2);
     std::fs::remove_dir_all("/var/lib/wharf-lab/laba").unwrap();
+    assert!(Lab::names().contains(&guard.0));
     drop(guard);
     assert_eq!(traces("laba"), BTreeSet::new());
 }
