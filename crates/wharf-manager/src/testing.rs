@@ -29,6 +29,7 @@ pub(crate) fn container(id: u8, node: u32, name: &str, phase: Phase) -> Containe
         networks: Vec::new(),
         mounts: Vec::new(),
         entry,
+        listed: None,
     }
 }
 
@@ -43,7 +44,7 @@ pub(crate) fn image(id: u8, tags: &[&str], tagged: i64) -> Image {
         tags: tags.iter().map(|tag| (*tag).into()).collect(),
         digests: Vec::new(),
         created: Timestamp::from_secs(i64::from(id)),
-        tagged: Timestamp::from_secs(tagged),
+        tagged: Some(Timestamp::from_secs(tagged)),
         labels: BTreeMap::new(),
         entry: format!(r#"{{"Id":"{text}","RepoTags":[]}}"#).into(),
     }

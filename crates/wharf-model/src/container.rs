@@ -43,9 +43,17 @@ pub struct Container {
     pub mounts: Vec<MountPoint>,
     /// Its entry of `GET /containers/json`, ready but for the status.
     pub entry: ListEntry,
+    /// What its engine's list says of its status, while it has only been listed: what it reserves, and its exact times, are
+    /// not known before it has been inspected. `None` from then on.
+    pub listed: Option<Box<str>>,
 }
 
 impl Container {
+    /// Whether all of it is known.
+    pub fn is_inspected(&self) -> bool {
+        self.listed.is_none()
+    }
+
     /// Ports of its host that it takes: those it publishes, and those it exposes if it has no network of its own.
     pub fn host_ports(&self) -> impl Iterator<Item = PublishedPort> {
         let exposed = if &*self.network_mode == "host" { &self.exposed[..] } else { &[] };
@@ -84,6 +92,11 @@ impl Phase {
         (Self::Exited, "exited"),
         (Self::Dead, "dead"),
     ];
+
+    /// Its number: its place among the phases.
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
 
     /// Its name in Docker's API (`State` of `GET /containers/json`).
     pub fn name(self) -> &'static str {

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, ops};
 
-use crate::{Container, PROJECT_LABEL, PublishedPort, Resources, Transport};
+use crate::{Container, ContainerHealth, PROJECT_LABEL, Phase, PublishedPort, Resources, Transport};
 
 /// What containers take of their node, summed up as they come and go: placement looks at every node, and cannot look at every
 /// container as well.
@@ -10,6 +10,12 @@ pub struct Load {
     pub reserved: Resources,
     /// How many take room.
     pub count: usize,
+    /// How many have only been listed: what they reserve is not known yet.
+    pub unread: usize,
+    /// How many there are of each phase.
+    phases: [u32; Phase::NAMES.len()],
+    /// How many run although their own check says that they are not well.
+    unwell: u32,
     ports: BTreeMap<(u16, Transport), u32>,
     projects: BTreeMap<Box<str>, u32>,
 }
@@ -25,7 +31,24 @@ impl Load {
         self.projects.contains_key(project)
     }
 
+    /// How many are in that phase.
+    pub fn in_phase(&self, phase: Phase) -> usize {
+        self.phases[phase.index()] as usize
+    }
+
+    /// How many run and are not unhealthy by their own check.
+    pub fn well(&self) -> usize {
+        self.in_phase(Phase::Running).saturating_sub(self.unwell as usize)
+    }
+
     fn change(&mut self, container: &Container, change: Change) {
+        change.count32(&mut self.phases[container.phase.index()]);
+        if container.phase == Phase::Running && container.health == ContainerHealth::Unhealthy {
+            change.count32(&mut self.unwell);
+        }
+        if !container.is_inspected() {
+            change.count(&mut self.unread);
+        }
         if container.phase.takes_room() {
             match change {
                 Change::Comes => self.reserved += container.reserved,
@@ -64,6 +87,13 @@ enum Change {
 
 impl Change {
     fn count(self, count: &mut usize) {
+        *count = match self {
+            Self::Comes => *count + 1,
+            Self::Goes => count.saturating_sub(1),
+        };
+    }
+
+    fn count32(self, count: &mut u32) {
         *count = match self {
             Self::Comes => *count + 1,
             Self::Goes => count.saturating_sub(1),

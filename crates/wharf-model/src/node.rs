@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use imbl::OrdMap;
 
 use crate::{
-    Container, ContainerHealth, ContainerId, Endpoint, ImageId, Load, NetworkId, NodeId, Phase, Resources, Timestamp,
+    Container, ContainerId, Endpoint, ImageId, Load, NetworkId, NodeId, Resources, Timestamp,
 };
 
 /// A host of the fleet and what is known of its engine.
@@ -63,19 +63,6 @@ impl Node {
     /// What its containers take, without those that are only promised yet.
     pub fn load(&self) -> &Load {
         &self.load
-    }
-
-    /// How many of its containers are in that phase.
-    pub fn count(&self, phase: Phase) -> usize {
-        self.containers.values().filter(|container| container.phase == phase).count()
-    }
-
-    /// How many of its containers run and are not unhealthy by their own check.
-    pub fn well(&self) -> usize {
-        let well = |container: &&Arc<Container>| {
-            container.phase == Phase::Running && container.health != ContainerHealth::Unhealthy
-        };
-        self.containers.values().filter(well).count()
     }
 
     /// The address that a port published on all of its addresses is reached at; `None` for an engine of this machine.
@@ -176,8 +163,8 @@ pub struct Image {
     pub digests: Vec<Box<str>>,
     /// When it was built.
     pub created: Timestamp,
-    /// When it last got a name on this node: where nodes disagree about a name, the latest wins.
-    pub tagged: Timestamp,
+    /// When it last got a name on this node: where nodes disagree about a name, the latest wins. `None` until it was asked for.
+    pub tagged: Option<Timestamp>,
     /// Its labels.
     pub labels: BTreeMap<Box<str>, Box<str>>,
     /// Its entry of `GET /images/json`, as the engine gave it.

@@ -2,7 +2,10 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::{Container, ContainerId, IdPrefix, Load, Node, NodeId, PublishedPort, ReservationId, Resources, Timestamp};
+use crate::{
+    Container, ContainerId, IdPrefix, Image, ImageId, Load, Node, NodeId, PublishedPort, ReservationId, Resources,
+    Timestamp,
+};
 
 /// What is known of the fleet at one moment. Cloning is cheap; a clone never changes.
 ///
@@ -13,6 +16,9 @@ pub struct Snapshot {
     /// Grows with every change.
     pub version: u64,
     nodes: OrdMap<NodeId, Arc<Node>>,
+    nodes_by_name: OrdMap<Arc<str>, NodeId>,
+    image_holders: OrdMap<ImageId, OrdSet<NodeId>>,
+    images_by_name: OrdMap<Box<str>, OrdSet<(NodeId, ImageId)>>,
     by_id: OrdMap<ContainerId, Arc<Container>>,
     by_name: OrdMap<Box<str>, OrdSet<ContainerId>>,
     by_age: OrdMap<(Reverse<Timestamp>, ContainerId), Arc<Container>>,
@@ -67,9 +73,37 @@ impl Snapshot {
         self.nodes.get(&id)
     }
 
+    /// How many nodes there are.
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The nodes that have an image.
+    pub fn holders(&self, image: ImageId) -> impl Iterator<Item = &Arc<Node>> {
+        self.image_holders.get(&image).into_iter().flatten().filter_map(|id| self.nodes.get(id))
+    }
+
+    /// The images that bear a name (`repository:tag` or `repository@digest`), each with the node where they do.
+    pub fn images_named(&self, name: &str) -> impl Iterator<Item = (&Arc<Node>, &Arc<Image>)> {
+        self.images_by_name.get(name).into_iter().flatten().filter_map(|(node, image)| {
+            let node = self.nodes.get(node)?;
+            Some((node, node.images.get(image)?))
+        })
+    }
+
+    /// The ids of the images that begin so, in their order.
+    pub fn images_with_prefix(&self, prefix: IdPrefix) -> impl Iterator<Item = ImageId> {
+        self.image_holders.range(ImageId::range(prefix)).map(|(id, _)| *id)
+    }
+
+    /// How many different images there are.
+    pub fn image_count(&self) -> usize {
+        self.image_holders.len()
+    }
+
     /// The node of that name, engine id or address.
     pub fn node_named(&self, name: &str) -> Option<&Arc<Node>> {
-        self.nodes().find(|node| &*node.name == name).or_else(|| {
+        self.nodes_by_name.get(name).and_then(|id| self.nodes.get(id)).or_else(|| {
             self.nodes().find(|node| {
                 node.endpoint.address() == name || node.engine.as_ref().is_some_and(|engine| &*engine.id == name)
             })
@@ -161,10 +195,26 @@ impl Snapshot {
     /// Puts a node in the place of what was known of it. Its containers are indexed, those that it no longer has forgotten.
     pub fn put_node(&mut self, mut node: Node) {
         if let Some(before) = self.nodes.get(&node.id).cloned() {
+            if before.name != node.name {
+                self.nodes_by_name.remove(&before.name);
+            }
+            for image in before.images.values() {
+                if !node.images.get(&image.id).is_some_and(|kept| Arc::ptr_eq(kept, image)) {
+                    self.forget_image(node.id, image);
+                }
+            }
             for container in before.containers.values() {
                 if !node.containers.get(&container.id).is_some_and(|kept| Arc::ptr_eq(kept, container)) {
                     self.forget(container);
                 }
+            }
+        }
+        self.nodes_by_name.insert(Arc::clone(&node.name), node.id);
+        let before = self.nodes.get(&node.id).cloned();
+        for image in node.images.values() {
+            let known = before.as_ref().and_then(|before| before.images.get(&image.id));
+            if !known.is_some_and(|known| Arc::ptr_eq(known, image)) {
+                self.index_image(node.id, image);
             }
         }
         for container in node.containers.values() {
@@ -181,6 +231,8 @@ impl Snapshot {
     /// Forgets a node and its containers.
     pub fn remove_node(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.remove(&id) {
+            self.nodes_by_name.remove(&node.name);
+            node.images.values().for_each(|image| self.forget_image(id, image));
             node.containers.values().for_each(|container| self.forget(container));
         }
     }
@@ -228,6 +280,29 @@ impl Snapshot {
     pub fn remove_reservation(&mut self, id: ReservationId) {
         if let Some(name) = self.reservations.remove(&id).and_then(|reservation| reservation.name.clone()) {
             self.reserved_names.remove(&name);
+        }
+    }
+
+    fn index_image(&mut self, node: NodeId, image: &Image) {
+        self.image_holders.entry(image.id).or_default().insert(node);
+        for name in image.tags.iter().chain(&image.digests) {
+            self.images_by_name.entry(name.clone()).or_default().insert((node, image.id));
+        }
+    }
+
+    fn forget_image(&mut self, node: NodeId, image: &Image) {
+        if let Some(holders) = self.image_holders.get_mut(&image.id) {
+            holders.remove(&node);
+            if holders.is_empty() {
+                self.image_holders.remove(&image.id);
+            }
+        }
+        for name in image.tags.iter().chain(&image.digests) {
+            let Some(named) = self.images_by_name.get_mut(name) else { continue };
+            named.remove(&(node, image.id));
+            if named.is_empty() {
+                self.images_by_name.remove(name);
+            }
         }
     }
 

@@ -7,6 +7,8 @@ use wharf_model::{ByteSize, Cpus, Health, PublishedPort};
 pub enum Reason {
     /// It does not answer.
     Unhealthy(&'static str),
+    /// What its containers reserve is not known yet: its engine was reached a moment ago.
+    Unread,
     /// A create has failed there just now.
     Excluded,
     /// It has too little memory left.
@@ -64,6 +66,13 @@ pub struct Unplaceable {
     pub rejected: Vec<Rejection>,
 }
 
+impl Unplaceable {
+    /// Whether it may be otherwise in a moment: some node is still being read.
+    pub fn is_passing(&self) -> bool {
+        self.rejected.iter().any(|rejection| rejection.reason == Reason::Unread)
+    }
+}
+
 /// Nodes named in one line; the others are counted.
 const NAMED: usize = 5;
 
@@ -89,6 +98,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unhealthy(how) => f.write_str(how),
+            Self::Unread => f.write_str("is still being read: what its containers reserve is not known yet"),
             Self::Excluded => f.write_str("failed to create it just now"),
             Self::Memory { asked, free } => write!(f, "lacks memory: {asked} asked for, {free} free"),
             Self::Cpus { asked, free } => write!(f, "lacks CPUs: {asked} asked for, {free} free"),

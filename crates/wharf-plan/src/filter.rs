@@ -93,6 +93,9 @@ fn dependency(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<
 }
 
 fn port(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
+    if candidate.node.load().unread > 0 && want.ports().any(|port| port.host.is_some()) {
+        return Err(Reason::Unread);
+    }
     for wanted in want.ports() {
         let taking = || candidate.node.containers.values().filter(|container| container.phase.takes_room());
         let taken = |container: &&std::sync::Arc<wharf_model::Container>| {
@@ -115,6 +118,10 @@ fn port(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Re
 
 fn resources(want: &Workload, candidate: &Candidate<'_>, policy: &Policy) -> Result<(), Reason> {
     let Some(engine) = &candidate.node.engine else { return Ok(()) };
+    let asks = want.resources.memory.0 > 0 || want.resources.cpus > Cpus::default();
+    if asks && candidate.node.load().unread > 0 {
+        return Err(Reason::Unread);
+    }
     let limit = policy.with_overcommit(engine.total);
     let mut free = limit;
     free -= candidate.reserved;

@@ -32,12 +32,41 @@ pub fn listed(body: &[u8]) -> Result<Vec<(ContainerId, &str)>, Error> {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
 struct Listed {
-    #[serde(default)]
-    created: i64,
-    #[serde(rename = "ImageID", default)]
+    id: String,
+    names: Option<Vec<String>>,
+    image: Box<str>,
+    #[serde(rename = "ImageID")]
     image_id: String,
+    created: i64,
+    ports: Option<Vec<ListedPort>>,
+    labels: Option<BTreeMap<Box<str>, Box<str>>>,
+    state: String,
+    status: Box<str>,
+    host_config: Option<ListedHost>,
+    network_settings: Option<NetworkSettings>,
+    mounts: Option<Vec<Mount>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct ListedHost {
+    network_mode: Box<str>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ListedPort {
+    #[serde(rename = "IP")]
+    address: String,
+    #[serde(rename = "PrivatePort")]
+    private: u16,
+    #[serde(rename = "PublicPort")]
+    public: u16,
+    #[serde(rename = "Type")]
+    transport: String,
 }
 
 #[derive(Deserialize)]
@@ -130,14 +159,20 @@ struct Mount {
     destination: Box<str>,
 }
 
-/// Reads a container from its entry of `GET /containers/json` and from `GET /containers/{id}/json`. `entry` is how it will
-/// be listed.
+impl Mount {
+    fn point(self) -> MountPoint {
+        let volume = self.name.filter(|name| !name.is_empty());
+        MountPoint { volume, source: self.source, destination: self.destination }
+    }
+}
+
+/// A container that has been listed, with what `GET /containers/{id}/json` tells of it beside.
 ///
 /// # Errors
 /// [`Error::Json`], [`Error::Field`]
-pub fn container(node: NodeId, listed: &str, inspected: &str, entry: ListEntry) -> Result<Container, Error> {
-    let listed: Listed = parse("a container", listed.as_bytes())?;
-    let wire: Inspected = parse("GET /containers/{id}/json", inspected.as_bytes())?;
+pub fn container(listed: &Container, inspected: &[u8]) -> Result<Container, Error> {
+    // Logs and commands that are no UTF-8 do not lose a container.
+    let wire: Inspected = parse("GET /containers/{id}/json", String::from_utf8_lossy(inspected).as_bytes())?;
     let id = wire.id.parse().map_err(|_| Error::Field { what: "a container", field: "Id", value: wire.id })?;
     let settings = wire.network_settings.unwrap_or_default();
     let networks = settings
@@ -145,19 +180,15 @@ pub fn container(node: NodeId, listed: &str, inspected: &str, entry: ListEntry) 
         .unwrap_or_default()
         .into_iter()
         .map(|(name, endpoint)| Attachment { name, id: endpoint.and_then(|endpoint| endpoint.id.parse().ok()) });
-    let mounts = wire.mounts.unwrap_or_default().into_iter().map(|mount| MountPoint {
-        volume: mount.name.filter(|name| !name.is_empty()),
-        source: mount.source,
-        destination: mount.destination,
-    });
+    let mounts = wire.mounts.unwrap_or_default().into_iter().map(Mount::point);
     Ok(Container {
         id,
-        node,
+        node: listed.node,
         name: wire.name.trim_start_matches('/').into(),
         image: wire.config.image,
-        image_id: listed.image_id.parse().ok(),
-        // The entry knows only the second.
-        created: time(&wire.created).unwrap_or_else(|| Timestamp::from_secs(listed.created)),
+        image_id: listed.image_id,
+        // The list knows only the second.
+        created: time(&wire.created).unwrap_or(listed.created),
         // What an engine of tomorrow calls a phase that is not known here is certainly not running.
         phase: Phase::parse(&wire.state.status).unwrap_or(Phase::Exited),
         exit_code: wire.state.exit_code,
@@ -171,7 +202,63 @@ pub fn container(node: NodeId, listed: &str, inspected: &str, entry: ListEntry) 
         network_mode: wire.host_config.network_mode,
         networks: networks.collect(),
         mounts: mounts.collect(),
+        entry: listed.entry.clone(),
+        listed: None,
+    })
+}
+
+/// Reads what a container's entry of `GET /containers/json` alone tells of it. `entry` is how it will be listed.
+///
+/// # Errors
+/// [`Error::Json`], [`Error::Field`]
+pub fn listed_container(node: NodeId, listed: &str, entry: ListEntry) -> Result<Container, Error> {
+    let wire: Listed = parse("a container", listed.as_bytes())?;
+    let id = wire.id.parse().map_err(|_| Error::Field { what: "a container", field: "Id", value: wire.id })?;
+    // Links show a container under further names, which have a slash more.
+    let name = wire.names.iter().flatten().map(|name| name.trim_start_matches('/')).find(|name| !name.contains('/'));
+    let settings = wire.network_settings.unwrap_or_default();
+    let networks = settings
+        .networks
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(name, endpoint)| Attachment { name, id: endpoint.and_then(|endpoint| endpoint.id.parse().ok()) });
+    let (mut published, mut exposed) = (Vec::new(), Vec::new());
+    for port in wire.ports.into_iter().flatten() {
+        let Some(transport) = Transport::parse(&port.transport) else { continue };
+        let address = port.address.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified());
+        let known = PublishedPort { address, host: Some(port.public), container: port.private, transport };
+        if port.public > 0 && !published.contains(&known) {
+            published.push(known);
+        }
+        if !exposed.contains(&(port.private, transport)) {
+            exposed.push((port.private, transport));
+        }
+    }
+    let health = [ContainerHealth::Unhealthy, ContainerHealth::Healthy, ContainerHealth::Starting]
+        .into_iter()
+        .find(|health| wire.status.ends_with(&format!("{})", health.name())));
+    let exit_code = wire.status.split_once('(').and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
+    Ok(Container {
+        id,
+        node,
+        name: name.unwrap_or_default().into(),
+        image: wire.image,
+        image_id: wire.image_id.parse().ok(),
+        created: Timestamp::from_secs(wire.created),
+        phase: Phase::parse(&wire.state).unwrap_or(Phase::Exited),
+        exit_code: exit_code.unwrap_or(0),
+        started: None,
+        finished: None,
+        health: health.unwrap_or(ContainerHealth::None),
+        labels: wire.labels.unwrap_or_default(),
+        reserved: Resources::default(),
+        published,
+        exposed,
+        network_mode: wire.host_config.unwrap_or_default().network_mode,
+        networks: networks.collect(),
+        mounts: wire.mounts.unwrap_or_default().into_iter().map(Mount::point).collect(),
         entry,
+        listed: Some(wire.status),
     })
 }
 

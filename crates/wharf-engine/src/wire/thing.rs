@@ -43,7 +43,7 @@ struct WireVolume {
     labels: Labels,
 }
 
-/// Reads `GET /images/json`. Their `tagged` is when they were created until [`image_tagged`] says better.
+/// Reads `GET /images/json`. When they last got a name is not in there; [`image_tagged`] tells.
 ///
 /// # Errors
 /// [`Error::Json`] if it is no list. Entries that cannot be read are given beside the others.
@@ -61,7 +61,7 @@ pub fn images(body: &[u8]) -> Result<(Vec<Image>, Vec<Error>), Error> {
             tags: named(wire.repo_tags),
             digests: named(wire.repo_digests),
             created,
-            tagged: created,
+            tagged: None,
             labels: wire.labels.unwrap_or_default(),
             entry: entry.get().into(),
         })

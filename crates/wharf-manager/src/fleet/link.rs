@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 use wharf_engine::{Body, Client, Error, empty, full, wire::Touched};
-use wharf_model::{ApiVersion, Class, NodeId};
+use wharf_model::{ApiVersion, Class, ContainerId, NodeId};
 
 /// A request that takes longer than this makes us ask whether its engine is there at all.
 const IMPATIENCE: Duration = Duration::from_millis(150);
@@ -28,6 +28,8 @@ pub(super) const OBSERVATIONS: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Observation {
     pub(super) touched: Touched,
+    /// It did not exist before: any look at it that finds it is new enough.
+    pub(super) new: bool,
     pub(super) done: oneshot::Sender<()>,
 }
 
@@ -154,9 +156,19 @@ impl Link {
 
     /// Has a thing read again and waits until every new snapshot shows it as it is now.
     pub(crate) async fn observe(&self, touched: Touched) {
+        self.observed(touched, false).await;
+    }
+
+    /// Waits until every new snapshot shows a container that was created just now. Its engine has told of it by then, as a
+    /// rule, and it is being read already.
+    pub(crate) async fn observe_new(&self, id: ContainerId) {
+        self.observed(Touched::Container(id), true).await;
+    }
+
+    async fn observed(&self, touched: Touched, new: bool) {
         let (done, wait) = oneshot::channel();
         let observe = async {
-            if self.observations.send(Observation { touched, done }).await.is_ok() {
+            if self.observations.send(Observation { touched, new, done }).await.is_ok() {
                 // An error means that the engine went away: the state says so then.
                 drop(wait.await);
             }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use tokio::{sync::Semaphore, try_join};
 use wharf_engine::{Client, Error as EngineError, wire};
 use wharf_model::{
     ApiVersion, Container, ContainerId, Endpoint, Engine, Image, ImageId, Network, Node, NodeId, Timestamp, Volume,
@@ -48,27 +49,32 @@ pub(super) struct Reader {
 impl Reader {
     /// Asks an engine who it is. Unversioned: this is how versions are learned.
     pub(super) async fn contact(&self) -> Result<Engine, Error> {
-        let version = self.client.get("/version", QUICK).await?;
-        let info = self.client.get("/info", SLOW).await?;
+        let (version, info) = try_join!(self.client.get("/version", QUICK), self.client.get("/info", SLOW))?;
         self.sense(wire::engine(&info, &version))
     }
 
-    /// Reads all that an engine has. `node` is the node as its containers' entries shall name it.
+    /// Lists all that an engine has. `node` is the node as it was known before: what is listed just as it was then need not
+    /// be inspected again.
     pub(super) async fn listing(&self, node: &Node) -> Result<Listing, Error> {
-        let listed = self.get("/containers/json?all=1", SLOW).await?;
-        let entries = self.sense(wire::listed(&listed))?;
-        let reads: Vec<_> = entries.into_iter().map(|(id, entry)| self.described(id, entry, node)).collect();
-        let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
-        let mut containers = Vec::new();
-        while let Some(container) = reads.next().await {
-            containers.extend(container?);
+        let (listed, images, networks, volumes) =
+            try_join!(self.container_list(), self.images(), self.networks(), self.volumes())?;
+        let (mut containers, mut rejects) = (Vec::new(), Vec::new());
+        for (id, entry) in self.sense(wire::listed(&listed))? {
+            match self.listed(id, entry, node) {
+                Ok(container) => containers.push(container),
+                Err(error) => rejects.push(error),
+            }
         }
-        Ok(Listing {
-            containers,
-            images: self.images().await?,
-            networks: self.networks().await?,
-            volumes: self.volumes().await?,
-        })
+        let containers = self.kept((containers, rejects), "container");
+        Ok(Listing { containers, images, networks, volumes })
+    }
+
+    fn listed(&self, id: ContainerId, entry: &str, node: &Node) -> Result<Arc<Container>, wire::Error> {
+        let shown = crate::view::containers::entry(entry, &node.name, node.host())?;
+        match node.containers.get(&id) {
+            Some(known) if known.entry == shown => Ok(Arc::clone(known)),
+            _ => wire::listed_container(self.node, entry, shown).map(Arc::new),
+        }
     }
 
     /// The ids and entries of all containers, without a look into each.
@@ -83,42 +89,79 @@ impl Reader {
             percent_encoding::NON_ALPHANUMERIC,
         )
         .to_string();
-        let listed = self.get(&format!("/containers/json?all=1&filters={filter}"), SLOW).await?;
-        match self.sense(wire::listed(&listed))?.into_iter().find(|(listed, _)| *listed == id) {
-            Some((id, entry)) => self.described(id, entry, node).await,
-            None => Ok(None),
+        let listed = async { Ok(self.get(&format!("/containers/json?all=1&filters={filter}"), SLOW).await?) };
+        let (listed, inspected) = try_join!(listed, self.inspected(id))?;
+        let entry = self.sense(wire::listed(&listed))?.into_iter().find(|(listed, _)| *listed == id);
+        match (entry, inspected) {
+            (Some((_, entry)), Some(inspected)) => {
+                let shown = crate::view::containers::entry(entry, &node.name, node.host());
+                let listed = shown.and_then(|shown| wire::listed_container(self.node, entry, shown));
+                self.sense(listed.and_then(|listed| wire::container(&listed, &inspected))).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 
-    async fn described(&self, id: ContainerId, entry: &str, node: &Node) -> Result<Option<Container>, Error> {
-        let inspected = match self.get(&format!("/containers/{id}/json"), SLOW).await {
-            Ok(inspected) => inspected,
-            Err(error) if error.class() == wharf_model::Class::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let inspected = String::from_utf8_lossy(&inspected);
-        let shown = crate::view::containers::entry(entry, &node.name, node.host());
-        let container = shown.and_then(|shown| wire::container(self.node, entry, &inspected, shown));
-        self.sense(container).map(Some)
+    /// Looks into those containers of a node that have only been listed, a few at a time, and gives each to `then`, with what
+    /// was known of it.
+    pub(super) async fn details<F: Future<Output = ()>>(
+        &self,
+        node: &Node,
+        turns: &Semaphore,
+        then: impl Fn(Arc<Container>, Container) -> F,
+    ) -> Result<(), Error> {
+        let unread: Vec<_> = node.containers.values().filter(|known| !known.is_inspected()).cloned().collect();
+        let reads = unread.into_iter().map(|listed| async move {
+            // It is closed never.
+            let _turn = turns.acquire().await.ok();
+            let Some(inspected) = self.inspected(listed.id).await? else { return Ok::<_, Error>(None) };
+            let container = self.sense(wire::container(&listed, &inspected))?;
+            Ok(Some((listed, container)))
+        });
+        let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        while let Some(read) = reads.next().await {
+            if let Some((listed, container)) = read? {
+                then(listed, container).await;
+            }
+        }
+        Ok(())
     }
 
-    /// Reads all images, and when each last got a name: that decides which image a name means where nodes disagree.
+    async fn inspected(&self, id: ContainerId) -> Result<Option<Bytes>, Error> {
+        match self.get(&format!("/containers/{id}/json"), SLOW).await {
+            Ok(inspected) => Ok(Some(inspected)),
+            Err(error) if error.class() == wharf_model::Class::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lists all images.
     pub(super) async fn images(&self) -> Result<Vec<Image>, Error> {
         let listed = self.get("/images/json", SLOW).await?;
-        let images = self.kept(self.sense(wire::images(&listed))?, "image");
-        let dated: Vec<_> = images.into_iter().map(|image| self.dated(image)).collect();
-        Ok(stream::iter(dated).buffer_unordered(AT_ONCE).collect().await)
+        Ok(self.kept(self.sense(wire::images(&listed))?, "image"))
     }
 
-    async fn dated(&self, mut image: Image) -> Image {
-        image.tagged = self.tagged(image.id).await.unwrap_or(image.created);
-        image
+    /// Lists all images and asks when each last got a name: that decides which image a name means where nodes disagree.
+    pub(super) async fn dated_images(&self) -> Result<Vec<Image>, Error> {
+        let images = self.images().await?;
+        let dated = images.into_iter().map(|mut image| async move {
+            image.tagged = Some(self.dated(image.id, image.created).await);
+            image
+        });
+        Ok(stream::iter(dated.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await)
     }
 
-    /// When an image last got a name; `None` if it is gone or the engine does not say.
-    async fn tagged(&self, id: ImageId) -> Option<Timestamp> {
-        let inspected = self.get(&format!("/images/{id}/json"), SLOW).await.ok()?;
-        wire::image_tagged(&inspected)
+    /// When those of a node's images last got a name of which that is not known yet.
+    pub(super) async fn dates(&self, node: &Node) -> Vec<(ImageId, Timestamp)> {
+        let undated: Vec<_> = node.images.values().filter(|image| image.tagged.is_none()).cloned().collect();
+        let dated = undated.into_iter().map(|image| async move { (image.id, self.dated(image.id, image.created).await) });
+        stream::iter(dated.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await
+    }
+
+    /// When an image last got a name; when it was made, if it is gone or the engine does not say.
+    async fn dated(&self, id: ImageId, created: Timestamp) -> Timestamp {
+        let inspected = self.get(&format!("/images/{id}/json"), SLOW).await;
+        inspected.ok().and_then(|inspected| wire::image_tagged(&inspected)).unwrap_or(created)
     }
 
     /// Reads all networks.

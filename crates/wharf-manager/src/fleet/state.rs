@@ -7,7 +7,7 @@ use std::{
 
 use imbl::OrdMap;
 use wharf_model::{
-    Container, ContainerId, Endpoint, Engine, Health, Image, Network, Node, NodeId, Reservation, ReservationId,
+    Container, ContainerId, Endpoint, Engine, Health, Image, ImageId, Network, Node, NodeId, Reservation, ReservationId,
     Snapshot, Timestamp, Volume,
 };
 use wharf_plan::{Placement, Policy, Seed, Unplaceable, Workload};
@@ -23,10 +23,14 @@ pub(crate) enum Event {
     Listed(NodeId, Box<Listing>),
     /// A container is like this now.
     Changed(Box<Container>),
+    /// A container that had only been listed is like this, if nothing newer is known of it by now.
+    Detailed(Arc<Container>, Box<Container>),
     /// A container is no more.
     Gone(NodeId, ContainerId),
     /// A node has these images.
     Images(NodeId, Vec<Image>),
+    /// Some of a node's images got their names then.
+    Dated(NodeId, Vec<(ImageId, Timestamp)>),
     /// A node has these networks.
     Networks(NodeId, Vec<Network>),
     /// A node has these volumes.
@@ -40,7 +44,7 @@ pub(crate) enum Event {
 /// All that an engine has.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    pub(crate) containers: Vec<Container>,
+    pub(crate) containers: Vec<Arc<Container>>,
     pub(crate) images: Vec<Image>,
     pub(crate) networks: Vec<Network>,
     pub(crate) volumes: Vec<Volume>,
@@ -96,14 +100,28 @@ impl State {
             Event::Listed(id, listing) => self.change(id, now, |node| {
                 node.health = Health::Healthy;
                 node.error = None;
-                node.containers = listing.containers.into_iter().map(|one| (one.id, Arc::new(one))).collect();
-                node.images = keyed(listing.images, |image| image.id);
+                node.containers = listing.containers.into_iter().map(|one| (one.id, one)).collect();
+                node.images = images(&node.images, listing.images);
                 node.networks = keyed(listing.networks, |network| network.id);
                 node.volumes = keyed(listing.volumes, |volume| Arc::clone(&volume.name));
             }),
             Event::Changed(container) => self.snapshot.put_container(*container),
+            Event::Detailed(listed, container) => {
+                let known = self.snapshot.node(container.node).and_then(|node| node.containers.get(&container.id));
+                if known.is_some_and(|known| Arc::ptr_eq(known, &listed)) {
+                    self.snapshot.put_container(*container);
+                }
+            }
             Event::Gone(node, id) => self.snapshot.remove_container(node, id),
-            Event::Images(id, images) => self.change(id, now, |node| node.images = keyed(images, |image| image.id)),
+            Event::Dated(id, dates) => self.change(id, now, |node| {
+                for (image, tagged) in dates {
+                    if let Some(known) = node.images.get(&image) {
+                        let dated = Image { tagged: Some(tagged), ..Image::clone(known) };
+                        node.images.insert(image, Arc::new(dated));
+                    }
+                }
+            }),
+            Event::Images(id, listed) => self.change(id, now, |node| node.images = images(&node.images, listed)),
             Event::Networks(id, networks) => {
                 self.change(id, now, |node| node.networks = keyed(networks, |network| network.id));
             }
@@ -205,13 +223,27 @@ impl State {
 
     /// Hosts may share a name (clones do): all but the first get a number.
     fn unique_name(&self, id: NodeId, hostname: &str) -> Arc<str> {
-        let taken = |name: &str| self.snapshot.nodes().any(|node| node.id != id && &*node.name == name);
+        let taken = |name: &str| self.snapshot.node_named(name).is_some_and(|node| node.id != id && &*node.name == name);
         let hostname = if hostname.is_empty() { "node" } else { hostname };
         if !taken(hostname) {
             return hostname.into();
         }
         (2u32..).map(|number| format!("{hostname}-{number}")).find(|name| !taken(name)).unwrap_or_default().into()
     }
+}
+
+/// Images as they were listed. What was found out about them otherwise stays with those that are as they were.
+fn images(known: &OrdMap<ImageId, Arc<Image>>, listed: Vec<Image>) -> OrdMap<ImageId, Arc<Image>> {
+    let kept = |mut image: Image| match known.get(&image.id) {
+        Some(known) if known.entry == image.entry && image.tagged.is_none() => Arc::clone(known),
+        _ if image.tagged.is_none() && image.tags.is_empty() => {
+            // It has no name that anybody could disagree about.
+            image.tagged = Some(image.created);
+            Arc::new(image)
+        }
+        _ => Arc::new(image),
+    };
+    listed.into_iter().map(|image| (image.id, kept(image))).collect()
 }
 
 fn keyed<K: Ord + Clone, V: Clone>(values: Vec<V>, key: impl Fn(&V) -> K) -> OrdMap<K, Arc<V>> {

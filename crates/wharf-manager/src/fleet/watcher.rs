@@ -49,7 +49,11 @@ const READS: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Job {
     Container(ContainerId),
+    /// What has only been listed is looked into, and images' names are dated.
+    Details,
     Images,
+    /// The same, without a look at when names were given: nothing told of a new one.
+    ImageList,
     Networks,
     Volumes,
     /// All of it is compared with what is known, to find what events did not tell.
@@ -155,7 +159,7 @@ impl Watcher {
         }
 
         let mut session = Session::new(&self.fleet, &self.link, &self.orphans, reader);
-        session.want(Job::Sweep, None);
+        session.want(Job::Details, None);
         let mut relist = tokio::time::interval_at(Instant::now() + RELIST, RELIST);
         loop {
             let silence = self.link.heard() + SILENCE;
@@ -167,7 +171,7 @@ impl Watcher {
                         None => return Err(session.broken("its stream of events ended".into())),
                     }
                 }
-                Some(observation) = self.observations.recv() => session.want_touched(observation.touched, Some(observation.done)),
+                Some(observation) = self.observations.recv() => session.observe(observation),
                 Some((job, result)) = session.running.next() => session.done(job, result),
                 _ = relist.tick() => session.want(Job::Everything, None),
                 () = tokio::time::sleep_until(silence) => session.probe().await?,
@@ -233,6 +237,22 @@ impl<'a> Session<'a> {
         if let Some(node) = self.fleet.snapshot().node(self.link.node()) {
             self.fleet.hub().publish(NodeEvent { node: Arc::clone(node), event });
         }
+    }
+
+    /// Somebody waits until a thing is known as it is now.
+    fn observe(&mut self, observation: Observation) {
+        if let (true, Touched::Container(id)) = (observation.new, observation.touched) {
+            if self.fleet.snapshot().container(id).is_some() {
+                // Whoever waited may have gone away.
+                observation.done.send(()).ok();
+                return;
+            }
+            if let Some(pending) = self.pending.get_mut(&Job::Container(id)) {
+                pending.waiting.push(observation.done);
+                return;
+            }
+        }
+        self.want_touched(observation.touched, Some(observation.done));
     }
 
     fn want_touched(&mut self, touched: Touched, waiter: Option<oneshot::Sender<()>>) {
@@ -329,7 +349,15 @@ async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphans) -> Resul
             }
             None => Event::Gone(reader.node, id),
         },
-        Job::Images => Event::Images(reader.node, reader.images().await?),
+        Job::Details => {
+            let dates = reader.dates(&node).await;
+            fleet.apply(Event::Dated(reader.node, dates)).await;
+            let put = |listed, container| fleet.apply(Event::Detailed(listed, Box::new(container)));
+            reader.details(&node, fleet.details(), put).await?;
+            return Ok(vec![Job::Sweep]);
+        }
+        Job::ImageList => Event::Images(reader.node, reader.images().await?),
+        Job::Images => Event::Images(reader.node, reader.dated_images().await?),
         Job::Networks => Event::Networks(reader.node, reader.networks().await?),
         Job::Volumes => Event::Volumes(reader.node, reader.volumes().await?),
         Job::Everything => return everything(&reader, &node, &fleet).await,
@@ -348,7 +376,7 @@ async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphans) -> Resul
 async fn everything(reader: &Reader, node: &Node, fleet: &Fleet) -> Result<Vec<Job>, Error> {
     let listed = reader.container_list().await?;
     let mut missing: BTreeSet<_> = node.containers.keys().copied().collect();
-    let mut differs = vec![Job::Images, Job::Networks, Job::Volumes, Job::Sweep];
+    let mut differs = vec![Job::ImageList, Job::Networks, Job::Volumes, Job::Sweep];
     for (id, entry) in reader.sense(wire::listed(&listed))? {
         missing.remove(&id);
         let shown = crate::view::containers::entry(entry, &node.name, node.host());

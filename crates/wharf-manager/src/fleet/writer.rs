@@ -3,10 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::Instant,
+};
 use wharf_model::{NodeId, Reservation, ReservationId, Snapshot, Timestamp};
 use wharf_plan::{Placement, Policy};
 
@@ -21,6 +24,12 @@ const QUEUE: usize = 4096;
 
 /// Messages that are taken in before the next snapshot is published.
 const BATCH: usize = 1024;
+
+/// Containers of all engines that are looked into at once after they were listed.
+const DETAILS: usize = 48;
+
+/// A container that asks for resources or ports waits this long for nodes that are still being read.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the writer is asked.
 #[derive(Debug)]
@@ -41,6 +50,7 @@ pub(crate) struct Fleet {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     links: Arc<watch::Sender<Links>>,
     hub: Hub,
+    details: Arc<Semaphore>,
 }
 
 /// A promise that holds until it is dropped.
@@ -65,7 +75,7 @@ impl Fleet {
         let (messages, inbox) = mpsc::channel(QUEUE);
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         tokio::spawn(write(State::new(policy), inbox, messages.downgrade(), publish));
-        Self { messages, snapshots, links: Arc::new(watch::channel(Arc::default()).0), hub: Hub::new() }
+        Self { messages, snapshots, links: Arc::new(watch::channel(Arc::default()).0), hub: Hub::new(), details: Arc::new(Semaphore::new(DETAILS)) }
     }
 
     /// What is known now.
@@ -83,6 +93,12 @@ impl Fleet {
     /// The live stream of the engines' events.
     pub(crate) fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Turns at looking into containers that have only been listed: the whole fleet's together, so that a start among
+    /// thousands of engines leaves room for what clients ask meanwhile.
+    pub(super) fn details(&self) -> &Semaphore {
+        &self.details
     }
 
     /// The way to a node's engine.
@@ -118,21 +134,31 @@ impl Fleet {
 
     /// Chooses a node and promises name and place.
     pub(crate) async fn place(&self, workload: wharf_plan::Workload) -> Result<(Promise, Placement), crate::Error> {
-        let place = Place { workload, suspects: self.suspects() };
-        let (answer, wait) = oneshot::channel();
-        self.ask(Message::Place(Box::new(place), answer), wait).await
+        let deadline = Instant::now() + READ_WITHIN;
+        loop {
+            let version = self.snapshot().version;
+            let place = Place { workload: workload.clone(), suspects: self.suspects() };
+            let (answer, wait) = oneshot::channel();
+            match self.ask(Message::Place(Box::new(place), answer), wait).await? {
+                Err(Refusal::Unplaceable(refusal)) if refusal.is_passing() && Instant::now() < deadline => {
+                    let changed = self.wait_for(|snapshot| snapshot.version > version);
+                    tokio::time::timeout_at(deadline, changed).await.ok();
+                }
+                placed => return Ok(placed?),
+            }
+        }
     }
 
     /// Promises a name.
     pub(crate) async fn claim(&self, name: &str) -> Result<Promise, crate::Error> {
         let (answer, wait) = oneshot::channel();
-        self.ask(Message::Claim(name.into(), answer), wait).await
+        Ok(self.ask(Message::Claim(name.into(), answer), wait).await??)
     }
 
-    async fn ask<T>(&self, message: Message, wait: oneshot::Receiver<Result<T, Refusal>>) -> Result<T, crate::Error> {
+    async fn ask<T>(&self, message: Message, wait: oneshot::Receiver<T>) -> Result<T, crate::Error> {
         let stopped = || crate::Error::unavailable("the manager is shutting down");
         self.messages.send(message).await.map_err(|_| stopped())?;
-        wait.await.map_err(|_| stopped())?.map_err(crate::Error::from)
+        wait.await.map_err(|_| stopped())
     }
 }
 

@@ -86,7 +86,7 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
         creation.next();
         let snapshot = app.fleet.snapshot();
         let mut request = CreateRequest::parse(&wish.body, wish.name.as_deref(), &snapshot)?;
-        let image = view::images::resolve(&snapshot, &request.image)?;
+        let image = image(app, &request.image).await?;
         request.workload.exclude.clone_from(&excluded);
         let (promise, _) = match (app.fleet.place(request.workload.clone()).await, failure.take()) {
             (Ok(placed), _) => placed,
@@ -111,6 +111,15 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
         }
     }
     Err(failure.unwrap_or_else(|| Error::unavailable("the nodes change too fast to create a container")))
+}
+
+/// The image that a name means; waits a while for what decides that where nodes disagree.
+async fn image(app: &App, reference: &str) -> Result<view::images::FleetImage, Error> {
+    if view::images::is_undecided(&app.fleet.snapshot(), reference) {
+        let decided = app.fleet.wait_for(|snapshot| !view::images::is_undecided(snapshot, reference));
+        tokio::time::timeout(LOOK_WITHIN, decided).await.ok();
+    }
+    view::images::resolve(&app.fleet.snapshot(), reference)
 }
 
 /// Why an attempt came to nothing.
@@ -168,7 +177,7 @@ async fn attempt(
     warnings.extend(request.warnings(&node.name));
     answer.warnings = Some(warnings);
     if let Ok(id) = answer.id.parse::<ContainerId>() {
-        link.observe(Touched::Container(id)).await;
+        link.observe_new(id).await;
     }
     Ok(Made { link, answer })
 }

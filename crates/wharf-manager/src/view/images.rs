@@ -65,31 +65,35 @@ pub(crate) fn resolve(snapshot: &Snapshot, reference: &str) -> Result<FleetImage
 
 /// The images that a reference may mean: one, unless it is the beginning of several ids.
 pub(crate) fn meant(snapshot: &Snapshot, reference: &str) -> Vec<ImageId> {
-    let has = |id: ImageId| snapshot.nodes().any(|node| node.images.contains_key(&id));
     if let Ok(id) = reference.parse::<ImageId>() {
-        return if has(id) { vec![id] } else { Vec::new() };
+        return snapshot.holders(id).next().map(|_| id).into_iter().collect();
     }
-    let tag = tag(reference);
-    let names = |image: &Image| match &tag {
-        Some(tag) => image.tags.iter().any(|known| **known == *tag),
-        None => image.digests.iter().any(|known| **known == *familiar(reference)),
-    };
-    let named = snapshot.nodes().flat_map(|node| node.images.values().map(move |image| (node, image)));
     // The image that got the name last; a node that does not answer is asked only if no other knows the name.
-    let latest =
-        named.filter(|(_, image)| names(image)).max_by_key(|(node, image)| (node.is_healthy(), image.tagged, image.id));
+    let latest = named(snapshot, reference)
+        .max_by_key(|(node, image)| (node.is_healthy(), image.tagged.unwrap_or(image.created), image.id));
     if let Some((_, image)) = latest {
         return vec![image.id];
     }
     let Some(prefix) = IdPrefix::parse(reference.strip_prefix("sha256:").unwrap_or(reference)) else {
         return Vec::new();
     };
-    let ranges = snapshot.nodes().flat_map(|node| node.images.range(ImageId::range(prefix)).map(|(id, _)| *id));
-    ranges.collect::<BTreeSet<_>>().into_iter().collect()
+    snapshot.images_with_prefix(prefix).take(2).collect()
+}
+
+/// The images that bear that name, and where.
+fn named<'a>(snapshot: &'a Snapshot, reference: &str) -> impl Iterator<Item = (&'a Arc<Node>, &'a Arc<Image>)> {
+    let name = tag(reference).unwrap_or_else(|| familiar(reference).to_owned());
+    snapshot.images_named(&name).collect::<Vec<_>>().into_iter()
+}
+
+/// Whether nodes disagree about what a name means, and it is not known yet which of them got it last.
+pub(crate) fn is_undecided(snapshot: &Snapshot, reference: &str) -> bool {
+    let ids: BTreeSet<_> = named(snapshot, reference).map(|(_, image)| image.id).collect();
+    ids.len() > 1 && named(snapshot, reference).any(|(node, image)| node.is_healthy() && image.tagged.is_none())
 }
 
 fn holders(snapshot: &Snapshot, id: ImageId) -> Vec<NodeId> {
-    let mut holders: Vec<_> = snapshot.nodes().filter(|node| node.images.contains_key(&id)).collect();
+    let mut holders: Vec<_> = snapshot.holders(id).collect();
     holders.sort_by_key(|node| !node.is_healthy());
     holders.into_iter().map(|node| node.id).collect()
 }
@@ -97,13 +101,11 @@ fn holders(snapshot: &Snapshot, id: ImageId) -> Vec<NodeId> {
 /// The nodes from which a reference has to be removed: all that know the name, whatever they mean by it (else an older image
 /// would come to light under it); for an id, all that have the image.
 pub(crate) fn having<'a>(snapshot: &'a Snapshot, reference: &str, image: &FleetImage) -> Vec<&'a Arc<Node>> {
-    let tag = tag(reference);
-    let named = |node: &Node| {
-        tag.as_ref()
-            .is_some_and(|tag| node.images.values().any(|image| image.tags.iter().any(|known| **known == **tag)))
+    let named: BTreeMap<_, _> = match tag(reference) {
+        Some(tag) => snapshot.images_named(&tag).map(|(node, _)| (node.id, node)).collect(),
+        None => BTreeMap::new(),
     };
-    let any = snapshot.nodes().any(|node| named(node));
-    snapshot.nodes().filter(|node| if any { named(node) } else { node.images.contains_key(&image.id) }).collect()
+    if named.is_empty() { snapshot.holders(image.id).collect() } else { named.into_values().collect() }
 }
 
 /// What a client wants to see.
@@ -173,7 +175,7 @@ fn merged<'a>(snapshot: &'a Snapshot, filters: &Filters) -> BTreeMap<ImageId, Me
     for node in snapshot.nodes() {
         for image in node.images.values() {
             for tag in &image.tags {
-                let claim = (node.is_healthy(), image.tagged, image.id);
+                let claim = (node.is_healthy(), image.tagged.unwrap_or(image.created), image.id);
                 let winner = winners.entry(tag).or_insert(claim);
                 *winner = claim.max(*winner);
             }

@@ -45,10 +45,9 @@ fn arch() -> &'static str {
 /// The answer to `GET /info` at `now`: sums over the fleet, and a few lines per node in the predecessor's form.
 pub(crate) fn info(snapshot: &Snapshot, identity: &Identity, now: Timestamp) -> Vec<u8> {
     let nodes = || snapshot.nodes();
-    let count = |phase| nodes().map(|node| node.count(phase)).sum::<usize>();
+    let count = |phase| nodes().map(|node| node.load().in_phase(phase)).sum::<usize>();
     let containers = snapshot.container_count();
     let (running, paused) = (count(Phase::Running), count(Phase::Paused));
-    let images: std::collections::BTreeSet<_> = nodes().flat_map(|node| node.images.keys()).collect();
     let mut cpus = 0;
     let mut memory = 0;
     for engine in nodes().filter(|node| node.is_healthy()).filter_map(|node| node.engine.as_ref()) {
@@ -66,7 +65,7 @@ pub(crate) fn info(snapshot: &Snapshot, identity: &Identity, now: Timestamp) -> 
         "ContainersRunning": running,
         "ContainersPaused": paused,
         "ContainersStopped": containers - running - paused,
-        "Images": images.len(),
+        "Images": snapshot.image_count(),
         "Driver": "",
         "DriverStatus": [],
         "SystemStatus": status(snapshot, identity),
@@ -166,7 +165,7 @@ fn of_node(node: &Node) -> Vec<(String, String)> {
         "Containers",
         match node.is_healthy() {
             true => {
-                let (running, paused) = (node.count(Phase::Running), node.count(Phase::Paused));
+                let (running, paused) = (node.load().in_phase(Phase::Running), node.load().in_phase(Phase::Paused));
                 format!("{containers} ({running} Running, {paused} Paused, {} Stopped)", containers - running - paused)
             }
             false => containers.to_string(),

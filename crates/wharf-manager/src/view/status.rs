@@ -1,6 +1,6 @@
 //! A container's status in Docker's words.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use wharf_model::{Container, ContainerHealth, Phase, Timestamp};
 
@@ -8,7 +8,14 @@ use wharf_model::{Container, ContainerHealth, Phase, Timestamp};
 pub(super) const HOST_DOWN: &str = "Host Down";
 
 /// `Up 3 minutes (healthy)`, `Exited (0) 2 hours ago`, …
-pub(super) fn status(container: &Container, now: Timestamp) -> String {
+pub(super) fn status(container: &Container, now: Timestamp) -> Cow<'_, str> {
+    match &container.listed {
+        Some(listed) => Cow::Borrowed(listed),
+        None => Cow::Owned(told(container, now)),
+    }
+}
+
+fn told(container: &Container, now: Timestamp) -> String {
     let since = |time: Option<Timestamp>| duration(time.unwrap_or(now).until(now));
     match container.phase {
         Phase::Created => "Created".to_owned(),
