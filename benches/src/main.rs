@@ -1,6 +1,7 @@
-//! `make bench`: three real engines and a manager; what the manager adds to an engine's own times, measured in turn with it
-//! in one run, since the machine's speed changes from minute to minute.
+//! `make bench`. On three real engines: what the manager adds to an engine's own times, measured in turn with it in one run,
+//! since the machine's speed changes from minute to minute. On simulated ones: what a manager of thousands needs.
 
+mod fleet;
 mod measure;
 mod subject;
 
@@ -16,12 +17,21 @@ use crate::{
     subject::Manager,
 };
 
-/// Measures a manager over three real engines on this machine. Needs root.
+/// Measures a manager over three real engines on this machine, and over thousands of simulated ones. Needs root.
 #[derive(Debug, Parser)]
 struct Options {
     /// The binary to measure
     #[arg(long)]
     wharf: PathBuf,
+    /// The simulator's binary
+    #[arg(long)]
+    sim: PathBuf,
+    /// Only the real engines, or only the simulated ones
+    #[arg(long)]
+    only: Option<Only>,
+    /// Only simulated fleets of so many engines
+    #[arg(long)]
+    engines: Option<usize>,
     /// Where the figures go, as JSON
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
@@ -31,6 +41,12 @@ struct Options {
     /// Containers per row of creates
     #[arg(long, default_value_t = 120)]
     creates: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    Real,
+    Simulated,
 }
 
 /// The lab; it goes with this.
@@ -45,6 +61,21 @@ impl Drop for Engines {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut rows = Vec::new();
+    if options.only != Some(Only::Simulated) {
+        rows.extend(on_real_engines(&options, &runtime)?);
+    }
+    if options.only != Some(Only::Real) {
+        let wanted = |size: &&fleet::Size| options.engines.is_none_or(|engines| engines == size.engines);
+        for size in fleet::SIZES.iter().filter(wanted) {
+            rows.extend(runtime.block_on(fleet::measure(&options.wharf, &options.sim, *size))?);
+        }
+    }
+    report(&options, &rows)
+}
+
+fn on_real_engines(options: &Options, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Vec<Row>> {
     let name: LabName = "bench".parse()?;
     Lab::down(&name)?;
     let engines = Engines(Lab::up(name, 3, |_| {})?);
@@ -55,9 +86,7 @@ fn main() -> anyhow::Result<()> {
     let direct: Vec<_> =
         nodes.iter().map(|node| Ok(Client::new(node.endpoint.parse()?))).collect::<anyhow::Result<_>>()?;
     let fleet = Client::new(manager.endpoint());
-    let runtime = tokio::runtime::Runtime::new()?;
-    let rows = runtime.block_on(run(&options, &direct, &fleet, &manager))?;
-    report(&options, &rows)
+    runtime.block_on(run(options, &direct, &fleet, &manager))
 }
 
 async fn run(options: &Options, direct: &[Client], fleet: &Client, manager: &Manager) -> anyhow::Result<Vec<Row>> {

@@ -75,18 +75,21 @@ pub(crate) async fn latency(
             }
         }
     }
-    times.iter_mut().for_each(|times| times.sort_unstable());
-    let at = |times: &[Duration], part: f64| {
-        let index = ((times.len() - 1) as f64 * part) as usize;
-        times[index].as_secs_f64() * 1000.0
-    };
-    let row = |part: f64, name: &str| Row {
+    let [of_engine, of_wharf] = &mut times;
+    let mut row = |part: f64, name: &str| Row {
         what: format!("{what}, {name}"),
-        engine: Some(at(&times[0], part)),
-        wharf: at(&times[1], part),
+        engine: Some(percentile(of_engine, part)),
+        wharf: percentile(of_wharf, part),
         unit: "ms",
     };
     Ok(vec![row(0.5, "p50"), row(0.99, "p99")])
+}
+
+/// The time, in milliseconds, that such a part of all stays below.
+pub(crate) fn percentile(times: &mut [Duration], part: f64) -> f64 {
+    times.sort_unstable();
+    let index = (times.len().saturating_sub(1) as f64 * part) as usize;
+    times.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
 }
 
 /// Containers created per second, by so many clients at once: on one engine, and on all of them in turn; directly, and through

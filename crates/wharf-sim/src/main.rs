@@ -2,7 +2,6 @@
 
 use std::{io::Write, path::PathBuf};
 
-use anyhow::Context;
 use clap::Parser;
 use wharf_sim::{Listen, Shape, Sim};
 
@@ -12,6 +11,9 @@ struct Options {
     /// How many engines
     #[arg(long, short = 'n', default_value_t = 1000)]
     engines: usize,
+    /// The number of the first
+    #[arg(long, default_value_t = 0)]
+    first: usize,
     /// Containers on each
     #[arg(long, default_value_t = 50)]
     containers: usize,
@@ -29,15 +31,20 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     // A listener and a few connections for each engine.
-    let wanted = (options.engines as u64 * 12 + 1024).max(20_000);
-    let limit = rustix::process::Rlimit { current: Some(wanted), maximum: Some(wanted) };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)
-        .with_context(|| format!("{wanted} open files are needed: run as root, or simulate fewer engines"))?;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised)?;
+    anyhow::ensure!(
+        limit.maximum.is_none_or(|maximum| maximum >= options.engines as u64 * 3),
+        "{} open files are allowed (ulimit -n): too few for {} engines; simulate them in several processes, with --first",
+        limit.maximum.unwrap_or_default(),
+        options.engines,
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listen = options.sockets.map_or(Listen::Tcp(77, 2375), Listen::Unix);
         let shapes = vec![Shape { containers: options.containers, ..Shape::default() }; options.engines];
-        let sim = Sim::start(options.seed, shapes, &listen).await?;
+        let sim = Sim::start(options.seed, options.first, shapes, &listen).await?;
         sim.write_discovery(&options.discovery)?;
         let mut out = std::io::stdout().lock();
         writeln!(out, "{} engines with {} containers each", options.engines, options.containers)?;

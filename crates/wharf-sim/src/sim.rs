@@ -34,13 +34,13 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// Starts an engine for every shape. The same seed makes the same fleet.
+    /// Starts an engine for every shape, numbered from `first` on. The same seed makes the same fleet.
     ///
     /// # Errors
     /// If an address or a file cannot be had.
-    pub async fn start(seed: u64, shapes: Vec<Shape>, listen: &Listen) -> io::Result<Self> {
+    pub async fn start(seed: u64, first: usize, shapes: Vec<Shape>, listen: &Listen) -> io::Result<Self> {
         let mut sim = Self { engines: Vec::new(), endpoints: Vec::new(), tasks: JoinSet::new() };
-        for (number, shape) in shapes.into_iter().enumerate() {
+        for (number, shape) in (first..).zip(shapes) {
             let (socket, endpoint) = bind(listen, number).await?;
             let engine = Arc::new(Engine::new(number, seed, shape));
             sim.tasks.spawn(serve(Arc::clone(&engine), socket));
@@ -77,7 +77,7 @@ impl Sim {
     pub async fn follow(&self, schedule: Vec<Step>) {
         for step in schedule {
             tokio::time::sleep(step.after).await;
-            if let Some(engine) = self.engines.get(step.engine) {
+            if let Some(engine) = self.engines.iter().find(|engine| engine.number == step.engine) {
                 engine.set_faults(step.faults);
             }
         }

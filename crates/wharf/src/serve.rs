@@ -59,9 +59,19 @@ fn strategy(name: &str) -> Result<Strategy, String> {
 /// Runs until SIGINT or SIGTERM.
 pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     log_to_stderr();
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(serve(options))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every engine takes two connections, and every client one: as many files as the system lets us have.
+fn raise_open_files() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::warn!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {
