@@ -1,6 +1,6 @@
 //! A small fleet, for the tests of this crate.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use wharf_model::*;
 
@@ -21,7 +21,7 @@ pub(crate) fn container(id: u8, node: u32, name: &str, phase: Phase) -> Containe
         started: Some(Timestamp::from_secs(910)),
         finished: (phase == Phase::Exited).then(|| Timestamp::from_secs(940)),
         health: ContainerHealth::None,
-        labels: [("id".into(), id.to_string().into())].into(),
+        labels: [("id", id.to_string())].into_iter().collect(),
         reserved: Resources::default(),
         published: Vec::new(),
         exposed: Vec::new(),
@@ -45,7 +45,7 @@ pub(crate) fn image(id: u8, tags: &[&str], tagged: i64) -> Image {
         digests: Vec::new(),
         created: Timestamp::from_secs(i64::from(id)),
         tagged: Some(Timestamp::from_secs(tagged)),
-        labels: BTreeMap::new(),
+        labels: Labels::default(),
         entry: format!(r#"{{"Id":"{text}","RepoTags":[]}}"#).into(),
     }
 }

@@ -1,6 +1,9 @@
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
-use crate::{ContainerId, ImageId, NetworkId, NodeId, Resources, Timestamp};
+use crate::{ContainerId, ImageId, Labels, NetworkId, NodeId, Resources, Timestamp};
+
+/// The end of [`Container::entry`], after the value of `Status`.
+pub const ENTRY_END: &str = "\"}";
 
 /// A container as its engine last described it.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +31,7 @@ pub struct Container {
     /// What its health check says.
     pub health: ContainerHealth,
     /// Its labels.
-    pub labels: BTreeMap<Box<str>, Box<str>>,
+    pub labels: Labels,
     /// What it reserves while it runs.
     pub reserved: Resources,
     /// Ports of its host that it publishes, whether it runs or not.
@@ -41,8 +44,9 @@ pub struct Container {
     pub networks: Vec<Attachment>,
     /// What is mounted in it.
     pub mounts: Vec<MountPoint>,
-    /// Its entry of `GET /containers/json`, ready but for the status.
-    pub entry: ListEntry,
+    /// Its entry of `GET /containers/json` as JSON text, up to the value of `Status`: that changes as time goes by. What
+    /// follows it is [`ENTRY_END`].
+    pub entry: Box<str>,
     /// What its engine's list says of its status, while it has only been listed: what it reserves, and its exact times, are
     /// not known before it has been inspected. `None` from then on.
     pub listed: Option<Box<str>>,
@@ -231,14 +235,4 @@ impl<'a> NamespaceMode<'a> {
     pub fn parse(mode: &'a str) -> Self {
         mode.strip_prefix("container:").map_or(Self::Other(mode), Self::Container)
     }
-}
-
-/// A container's entry of `GET /containers/json`, kept ready: JSON text around the value of `Status`, the one part that
-/// changes as time goes by.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ListEntry {
-    /// From the opening brace to the quote that opens the value of `Status`.
-    pub before_status: Box<str>,
-    /// From the quote that closes it to the closing brace.
-    pub after_status: Box<str>,
 }

@@ -58,6 +58,12 @@ macro_rules! hex_id {
         pub struct $name([u8; 32]);
 
         impl $name {
+            /// The first of all ids.
+            pub const MIN: Self = Self([0; 32]);
+
+            /// The last of all ids.
+            pub const MAX: Self = Self([0xff; 32]);
+
             /// From its 32 bytes.
             pub const fn from_bytes(bytes: [u8; 32]) -> Self {
                 Self(bytes)

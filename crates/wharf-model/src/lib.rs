@@ -8,6 +8,7 @@ mod class;
 mod container;
 mod endpoint;
 mod id;
+mod labels;
 mod load;
 mod node;
 mod resource;
@@ -21,10 +22,11 @@ pub use crate::{
     bytesize::{ByteSize, ParseByteSizeError},
     class::Class,
     container::{
-        Attachment, Container, ContainerHealth, ListEntry, MountPoint, NamespaceMode, Phase, PublishedPort, Transport,
+        Attachment, Container, ContainerHealth, ENTRY_END, MountPoint, NamespaceMode, Phase, PublishedPort, Transport,
     },
     endpoint::{Endpoint, ParseEndpointError},
     id::{ContainerId, IdPrefix, ImageId, NetworkId, NodeId, ParseIdError, ReservationId},
+    labels::Labels,
     load::Load,
     node::{ApiVersion, Engine, Health, Image, Network, Node, ParseApiVersionError, Volume},
     resource::{Cpus, Resources},

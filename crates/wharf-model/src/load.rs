@@ -1,4 +1,10 @@
-use std::{collections::BTreeMap, ops};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    ops,
+};
+
+use imbl::OrdMap;
 
 use crate::{Container, ContainerHealth, PROJECT_LABEL, Phase, PublishedPort, Resources, Transport};
 
@@ -18,6 +24,8 @@ pub struct Load {
     unwell: u32,
     ports: BTreeMap<(u16, Transport), u32>,
     projects: BTreeMap<Box<str>, u32>,
+    /// How many have a label, and a label that says just that, each by its hash: many labels, few questions.
+    labels: OrdMap<u64, u32>,
 }
 
 impl Load {
@@ -41,7 +49,22 @@ impl Load {
         self.in_phase(Phase::Running).saturating_sub(self.unwell as usize)
     }
 
+    /// Whether a container may have that label and, if a value is given, say that. False is certain.
+    pub fn may_have_label(&self, key: &str, value: Option<&str>) -> bool {
+        self.labels.contains_key(&hash(key, value))
+    }
+
     fn change(&mut self, container: &Container, change: Change) {
+        for (key, value) in container.labels.iter() {
+            for hash in [hash(key, None), hash(key, Some(value))] {
+                let count = self.labels.get(&hash).copied().unwrap_or(0);
+                match change {
+                    Change::Comes => drop(self.labels.insert(hash, count + 1)),
+                    Change::Goes if count > 1 => drop(self.labels.insert(hash, count - 1)),
+                    Change::Goes => drop(self.labels.remove(&hash)),
+                }
+            }
+        }
         change.count32(&mut self.phases[container.phase.index()]);
         if container.phase == Phase::Running && container.health == ContainerHealth::Unhealthy {
             change.count32(&mut self.unwell);
@@ -62,7 +85,7 @@ impl Load {
             }
         }
         if let Some(project) = container.labels.get(PROJECT_LABEL) {
-            change.entry(&mut self.projects, project.clone());
+            change.entry(&mut self.projects, project.into());
         }
     }
 }
@@ -113,4 +136,10 @@ impl Change {
             (Self::Goes, std::collections::btree_map::Entry::Vacant(_)) => {}
         }
     }
+}
+
+fn hash(key: &str, value: Option<&str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (key, value).hash(&mut hasher);
+    hasher.finish()
 }

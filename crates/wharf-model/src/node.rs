@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use imbl::OrdMap;
 
 use crate::{
-    Container, ContainerId, Endpoint, ImageId, Load, NetworkId, NodeId, Resources, Timestamp,
+    Container, ContainerId, Endpoint, ImageId, Labels, Load, NetworkId, NodeId, Resources, Timestamp,
 };
 
 /// A host of the fleet and what is known of its engine.
@@ -166,7 +166,7 @@ pub struct Image {
     /// When it last got a name on this node: where nodes disagree about a name, the latest wins. `None` until it was asked for.
     pub tagged: Option<Timestamp>,
     /// Its labels.
-    pub labels: BTreeMap<Box<str>, Box<str>>,
+    pub labels: Labels,
     /// Its entry of `GET /images/json`, as the engine gave it.
     pub entry: Box<str>,
 }
@@ -181,7 +181,7 @@ pub struct Network {
     /// Its driver.
     pub driver: Box<str>,
     /// Its labels.
-    pub labels: BTreeMap<Box<str>, Box<str>>,
+    pub labels: Labels,
     /// Its entry of `GET /networks`, as the engine gave it.
     pub entry: Box<str>,
 }
@@ -201,7 +201,7 @@ pub struct Volume {
     /// Its driver.
     pub driver: Box<str>,
     /// Its labels.
-    pub labels: BTreeMap<Box<str>, Box<str>>,
+    pub labels: Labels,
     /// Its entry of `GET /volumes`, as the engine gave it.
     pub entry: Box<str>,
 }

@@ -1,9 +1,9 @@
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, ops::Bound, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
 use crate::{
-    Container, ContainerId, IdPrefix, Image, ImageId, Load, Node, NodeId, PublishedPort, ReservationId, Resources,
+    Container, ContainerId, IdPrefix, Image, ImageId, Labels, Load, Node, NodeId, PublishedPort, ReservationId, Resources,
     Timestamp,
 };
 
@@ -17,10 +17,10 @@ pub struct Snapshot {
     pub version: u64,
     nodes: OrdMap<NodeId, Arc<Node>>,
     nodes_by_name: OrdMap<Arc<str>, NodeId>,
-    image_holders: OrdMap<ImageId, OrdSet<NodeId>>,
-    images_by_name: OrdMap<Box<str>, OrdSet<(NodeId, ImageId)>>,
+    image_holders: OrdSet<(ImageId, NodeId)>,
+    images_by_name: OrdSet<(Box<str>, ImageId, NodeId)>,
     by_id: OrdMap<ContainerId, Arc<Container>>,
-    by_name: OrdMap<Box<str>, OrdSet<ContainerId>>,
+    by_name: OrdSet<(Box<str>, ContainerId)>,
     by_age: OrdMap<(Reverse<Timestamp>, ContainerId), Arc<Container>>,
     reservations: OrdMap<ReservationId, Arc<Reservation>>,
     reserved_names: OrdMap<Box<str>, ReservationId>,
@@ -42,7 +42,7 @@ pub struct Reservation {
     /// The ports it will publish.
     pub published: Vec<PublishedPort>,
     /// Its labels.
-    pub labels: BTreeMap<Box<str>, Box<str>>,
+    pub labels: Labels,
 }
 
 /// What a container reference leads to.
@@ -80,12 +80,14 @@ impl Snapshot {
 
     /// The nodes that have an image.
     pub fn holders(&self, image: ImageId) -> impl Iterator<Item = &Arc<Node>> {
-        self.image_holders.get(&image).into_iter().flatten().filter_map(|id| self.nodes.get(id))
+        let of_it = (image, NodeId(0))..=(image, NodeId(u32::MAX));
+        self.image_holders.range(of_it).filter_map(|(_, id)| self.nodes.get(id))
     }
 
     /// The images that bear a name (`repository:tag` or `repository@digest`), each with the node where they do.
     pub fn images_named(&self, name: &str) -> impl Iterator<Item = (&Arc<Node>, &Arc<Image>)> {
-        self.images_by_name.get(name).into_iter().flatten().filter_map(|(node, image)| {
+        let named = (name.into(), ImageId::MIN, NodeId(0))..=(name.into(), ImageId::MAX, NodeId(u32::MAX));
+        self.images_by_name.range(named).filter_map(|(_, image, node)| {
             let node = self.nodes.get(node)?;
             Some((node, node.images.get(image)?))
         })
@@ -93,12 +95,14 @@ impl Snapshot {
 
     /// The ids of the images that begin so, in their order.
     pub fn images_with_prefix(&self, prefix: IdPrefix) -> impl Iterator<Item = ImageId> {
-        self.image_holders.range(ImageId::range(prefix)).map(|(id, _)| *id)
+        let (first, last) = ImageId::range(prefix).into_inner();
+        let begin_so = (first, NodeId(0))..=(last, NodeId(u32::MAX));
+        each_once(self.image_holders.range(begin_so).map(|(id, _)| *id))
     }
 
     /// How many different images there are.
     pub fn image_count(&self) -> usize {
-        self.image_holders.len()
+        each_once(self.image_holders.iter().map(|(id, _)| *id)).count()
     }
 
     /// The node of that name, engine id or address.
@@ -120,6 +124,12 @@ impl Snapshot {
         self.by_age.values()
     }
 
+    /// The containers that come after one in that order; all of them after `None`.
+    pub fn containers_after(&self, after: Option<(Timestamp, ContainerId)>) -> impl Iterator<Item = &Arc<Container>> {
+        let from = after.map_or(Bound::Unbounded, |(created, id)| Bound::Excluded((Reverse(created), id)));
+        self.by_age.range((from, Bound::Unbounded)).map(|(_, container)| container)
+    }
+
     /// How many containers there are.
     pub fn container_count(&self) -> usize {
         self.by_id.len()
@@ -127,7 +137,11 @@ impl Snapshot {
 
     /// The containers of that exact name (without a slash). More than one if nodes were filled behind Wharf's back.
     pub fn containers_named(&self, name: &str) -> impl Iterator<Item = &Arc<Container>> {
-        self.by_name.get(name).into_iter().flatten().filter_map(|id| self.by_id.get(id))
+        self.ids_named(name).filter_map(|id| self.by_id.get(id))
+    }
+
+    fn ids_named(&self, name: &str) -> impl Iterator<Item = &ContainerId> {
+        self.by_name.range((name.into(), ContainerId::MIN)..=(name.into(), ContainerId::MAX)).map(|(_, id)| id)
     }
 
     /// The containers whose ids begin so, in the order of their ids.
@@ -180,7 +194,7 @@ impl Snapshot {
 
     /// Whether a container has that name, or is about to.
     pub fn name_taken(&self, name: &str) -> bool {
-        self.by_name.contains_key(name) || self.reserved_names.contains_key(name)
+        self.ids_named(name).next().is_some() || self.reserved_names.contains_key(name)
     }
 
     /// The promises made to containers that are being created.
@@ -284,31 +298,22 @@ impl Snapshot {
     }
 
     fn index_image(&mut self, node: NodeId, image: &Image) {
-        self.image_holders.entry(image.id).or_default().insert(node);
+        self.image_holders.insert((image.id, node));
         for name in image.tags.iter().chain(&image.digests) {
-            self.images_by_name.entry(name.clone()).or_default().insert((node, image.id));
+            self.images_by_name.insert((name.clone(), image.id, node));
         }
     }
 
     fn forget_image(&mut self, node: NodeId, image: &Image) {
-        if let Some(holders) = self.image_holders.get_mut(&image.id) {
-            holders.remove(&node);
-            if holders.is_empty() {
-                self.image_holders.remove(&image.id);
-            }
-        }
+        self.image_holders.remove(&(image.id, node));
         for name in image.tags.iter().chain(&image.digests) {
-            let Some(named) = self.images_by_name.get_mut(name) else { continue };
-            named.remove(&(node, image.id));
-            if named.is_empty() {
-                self.images_by_name.remove(name);
-            }
+            self.images_by_name.remove(&(name.clone(), image.id, node));
         }
     }
 
     fn index(&mut self, container: &Arc<Container>) {
         self.by_id.insert(container.id, Arc::clone(container));
-        self.by_name.entry(container.name.clone()).or_default().insert(container.id);
+        self.by_name.insert((container.name.clone(), container.id));
         self.by_age.insert((Reverse(container.created), container.id), Arc::clone(container));
     }
 
@@ -319,13 +324,14 @@ impl Snapshot {
         }
         self.by_id.remove(&container.id);
         self.by_age.remove(&(Reverse(container.created), container.id));
-        if let Some(ids) = self.by_name.get_mut(&container.name) {
-            ids.remove(&container.id);
-            if ids.is_empty() {
-                self.by_name.remove(&container.name);
-            }
-        }
+        self.by_name.remove(&(container.name.clone(), container.id));
     }
+}
+
+/// What comes in order, without its repetitions.
+fn each_once<T: PartialEq + Copy>(sorted: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+    let mut last = None;
+    sorted.filter(move |item| last.replace(*item) != Some(*item))
 }
 
 #[cfg(test)]

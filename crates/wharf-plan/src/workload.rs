@@ -1,6 +1,6 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use wharf_model::{NodeId, PublishedPort, Resources, Transport};
+use wharf_model::{Labels, NodeId, PublishedPort, Resources, Transport};
 
 use crate::Expression;
 
@@ -18,7 +18,7 @@ pub struct Workload {
     /// Ports that it takes on its host because it has no network of its own.
     pub host_ports: Vec<(u16, Transport)>,
     /// Its labels.
-    pub labels: BTreeMap<Box<str>, Box<str>>,
+    pub labels: Labels,
     /// What is asked of the node.
     pub constraints: Vec<Expression>,
     /// Where it has to be because of what it depends on.

@@ -6,7 +6,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use wharf_model::{
-    Attachment, ByteSize, Container, ContainerHealth, ContainerId, Cpus, ListEntry, MountPoint, NodeId, Phase,
+    Attachment, ByteSize, Container, ContainerHealth, ContainerId, Cpus, MountPoint, NodeId, Phase,
     PublishedPort, Resources, Timestamp, Transport,
 };
 
@@ -195,7 +195,7 @@ pub fn container(listed: &Container, inspected: &[u8]) -> Result<Container, Erro
         started: time(&wire.state.started_at),
         finished: time(&wire.state.finished_at),
         health: health(wire.state.health.as_ref()),
-        labels: wire.config.labels.unwrap_or_default(),
+        labels: wire.config.labels.iter().flatten().collect(),
         reserved: reserved(&wire.host_config),
         published: published(wire.host_config.port_bindings.as_ref(), settings.ports.as_ref()),
         exposed: wire.config.exposed_ports.unwrap_or_default().keys().filter_map(|port| container_port(port)).collect(),
@@ -211,7 +211,7 @@ pub fn container(listed: &Container, inspected: &[u8]) -> Result<Container, Erro
 ///
 /// # Errors
 /// [`Error::Json`], [`Error::Field`]
-pub fn listed_container(node: NodeId, listed: &str, entry: ListEntry) -> Result<Container, Error> {
+pub fn listed_container(node: NodeId, listed: &str, entry: Box<str>) -> Result<Container, Error> {
     let wire: Listed = parse("a container", listed.as_bytes())?;
     let id = wire.id.parse().map_err(|_| Error::Field { what: "a container", field: "Id", value: wire.id })?;
     // Links show a container under further names, which have a slash more.
@@ -250,7 +250,7 @@ pub fn listed_container(node: NodeId, listed: &str, entry: ListEntry) -> Result<
         started: None,
         finished: None,
         health: health.unwrap_or(ContainerHealth::None),
-        labels: wire.labels.unwrap_or_default(),
+        labels: wire.labels.iter().flatten().collect(),
         reserved: Resources::default(),
         published,
         exposed,

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use wharf_model::{ContainerId, Timestamp};
+use wharf_model::{ContainerId, Labels, Timestamp};
 
 use super::{Error, parse};
 
@@ -15,7 +15,7 @@ pub struct Event {
     /// The thing's id, or its name where it has none.
     pub id: Box<str>,
     /// What the engine tells of the thing: labels, names.
-    pub attributes: BTreeMap<Box<str>, Box<str>>,
+    pub attributes: Labels,
     /// `local` or `swarm`.
     pub scope: Box<str>,
     /// When, by the engine's clock.
@@ -89,7 +89,7 @@ pub fn event(line: &[u8]) -> Result<Event, Error> {
         kind: wire.kind,
         action: wire.action,
         id: wire.actor.id,
-        attributes: wire.actor.attributes.unwrap_or_default(),
+        attributes: wire.actor.attributes.iter().flatten().collect(),
         scope: wire.scope,
         time,
         raw: String::from_utf8_lossy(line).trim().into(),
@@ -110,7 +110,7 @@ impl Event {
             "container" => container(&self.id).into_iter().collect(),
             "image" => vec![Touched::Images],
             "network" => {
-                let attached = self.attributes.get("container").and_then(|id| container(id));
+                let attached = self.attributes.get("container").and_then(container);
                 attached.into_iter().chain([Touched::Networks]).collect()
             }
             // Mounting changes nothing that is listed.

@@ -16,7 +16,7 @@ const LISTED: &str = r#"{"Id":"1f2e000000000000000000000000000000000000000000000
 
 #[test]
 fn a_container_is_read_from_its_entry_and_its_inspection() {
-    let container = container(&listed_container(NodeId(1), LISTED, ListEntry::default()).unwrap(), INSPECTED.as_bytes()).unwrap();
+    let container = container(&listed_container(NodeId(1), LISTED, "".into()).unwrap(), INSPECTED.as_bytes()).unwrap();
     assert_eq!(&*container.name, "web");
     assert_eq!(container.phase, Phase::Running);
     assert_eq!(container.health, ContainerHealth::Healthy);
@@ -35,7 +35,7 @@ fn a_container_is_read_from_its_entry_and_its_inspection() {
 #[test]
 fn a_phase_of_tomorrow_is_not_running() {
     let inspected = INSPECTED.replace("\"running\"", "\"hibernating\"");
-    assert_eq!(container(&listed_container(NodeId(1), LISTED, ListEntry::default()).unwrap(), inspected.as_bytes()).unwrap().phase, Phase::Exited);
+    assert_eq!(container(&listed_container(NodeId(1), LISTED, "".into()).unwrap(), inspected.as_bytes()).unwrap().phase, Phase::Exited);
 }
 
 #[test]

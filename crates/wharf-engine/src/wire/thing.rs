@@ -6,7 +6,7 @@ use wharf_model::{Image, Network, Timestamp, Volume};
 
 use super::{Error, each, parse, time};
 
-type Labels = Option<BTreeMap<Box<str>, Box<str>>>;
+type WireLabels = Option<BTreeMap<Box<str>, Box<str>>>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -19,7 +19,7 @@ struct WireImage {
     #[serde(default)]
     created: i64,
     #[serde(default)]
-    labels: Labels,
+    labels: WireLabels,
 }
 
 #[derive(Deserialize)]
@@ -30,7 +30,7 @@ struct WireNetwork {
     #[serde(default)]
     driver: Box<str>,
     #[serde(default)]
-    labels: Labels,
+    labels: WireLabels,
 }
 
 #[derive(Deserialize)]
@@ -40,7 +40,7 @@ struct WireVolume {
     #[serde(default)]
     driver: Box<str>,
     #[serde(default)]
-    labels: Labels,
+    labels: WireLabels,
 }
 
 /// Reads `GET /images/json`. When they last got a name is not in there; [`image_tagged`] tells.
@@ -62,7 +62,7 @@ pub fn images(body: &[u8]) -> Result<(Vec<Image>, Vec<Error>), Error> {
             digests: named(wire.repo_digests),
             created,
             tagged: None,
-            labels: wire.labels.unwrap_or_default(),
+            labels: wire.labels.iter().flatten().collect(),
             entry: entry.get().into(),
         })
     }))
@@ -92,7 +92,7 @@ pub fn networks(body: &[u8]) -> Result<(Vec<Network>, Vec<Error>), Error> {
     Ok(each(parse("GET /networks", body)?, |entry| {
         let wire: WireNetwork = parse("a network", entry.get().as_bytes())?;
         let id = wire.id.parse().map_err(|_| Error::Field { what: "a network", field: "Id", value: wire.id })?;
-        let (name, driver, labels) = (wire.name, wire.driver, wire.labels.unwrap_or_default());
+        let (name, driver, labels) = (wire.name, wire.driver, wire.labels.iter().flatten().collect());
         Ok(Network { id, name, driver, labels, entry: entry.get().into() })
     }))
 }
@@ -110,7 +110,7 @@ pub fn volumes(body: &[u8]) -> Result<(Vec<Volume>, Vec<Error>), Error> {
     let listed: Volumes<'_> = parse("GET /volumes", body)?;
     Ok(each(listed.volumes.unwrap_or_default(), |entry| {
         let wire: WireVolume = parse("a volume", entry.get().as_bytes())?;
-        let labels = wire.labels.unwrap_or_default();
+        let labels = wire.labels.iter().flatten().collect();
         Ok(Volume { name: wire.name.into(), driver: wire.driver, labels, entry: entry.get().into() })
     }))
 }

@@ -130,14 +130,14 @@ impl Orphans {
         if container.phase != Phase::Created {
             return false;
         }
-        let Some(creation) = container.labels.get(MARK).and_then(|mark| Creation::parse(mark)) else { return false };
+        let Some(creation) = container.labels.get(MARK).and_then(Creation::parse) else { return false };
         let given_up = self.0.lock().unwrap_or_else(PoisonError::into_inner).attempts.get(&creation.id).copied();
         if given_up.is_some_and(|attempt| creation.attempt <= attempt) {
             return true;
         }
         // Another manager's, or this one's before it was started again: a later attempt has won.
         snapshot.containers_named(&container.name).any(|twin| {
-            let mark = twin.labels.get(MARK).and_then(|mark| Creation::parse(mark));
+            let mark = twin.labels.get(MARK).and_then(Creation::parse);
             twin.id != container.id
                 && mark.is_some_and(|mark| mark.id == creation.id && mark.attempt > creation.attempt)
         })

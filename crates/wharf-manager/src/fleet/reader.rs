@@ -49,15 +49,17 @@ pub(super) struct Reader {
 impl Reader {
     /// Asks an engine who it is. Unversioned: this is how versions are learned.
     pub(super) async fn contact(&self) -> Result<Engine, Error> {
-        let (version, info) = try_join!(self.client.get("/version", QUICK), self.client.get("/info", SLOW))?;
+        let version = self.client.get("/version", QUICK).await?;
+        let info = self.client.get("/info", SLOW).await?;
         self.sense(wire::engine(&info, &version))
     }
 
     /// Lists all that an engine has. `node` is the node as it was known before: what is listed just as it was then need not
     /// be inspected again.
     pub(super) async fn listing(&self, node: &Node) -> Result<Listing, Error> {
-        let (listed, images, networks, volumes) =
-            try_join!(self.container_list(), self.images(), self.networks(), self.volumes())?;
+        // One after another: one connection to each of thousands of engines is enough.
+        let (listed, images) = (self.container_list().await?, self.images().await?);
+        let (networks, volumes) = (self.networks().await?, self.volumes().await?);
         let (mut containers, mut rejects) = (Vec::new(), Vec::new());
         for (id, entry) in self.sense(wire::listed(&listed))? {
             match self.listed(id, entry, node) {

@@ -7,7 +7,7 @@ use std::{
 
 use imbl::OrdMap;
 use wharf_model::{
-    Container, ContainerId, Endpoint, Engine, Health, Image, ImageId, Network, Node, NodeId, Reservation, ReservationId,
+    Container, ContainerId, Endpoint, Engine, Health, Image, ImageId, Labels, Network, Node, NodeId, Reservation, ReservationId,
     Snapshot, Timestamp, Volume,
 };
 use wharf_plan::{Placement, Policy, Seed, Unplaceable, Workload};
@@ -172,7 +172,7 @@ impl State {
             image: "".into(),
             resources: wharf_model::Resources::default(),
             published: Vec::new(),
-            labels: BTreeMap::new(),
+            labels: Labels::default(),
         });
         Ok(id)
     }

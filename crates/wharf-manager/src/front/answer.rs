@@ -1,7 +1,10 @@
 //! Making answers.
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
 use wharf_engine::{Body, Error as EngineError, empty, full};
 use wharf_model::{Class, Node};
 
@@ -10,6 +13,16 @@ use crate::Error;
 /// A JSON answer.
 pub(crate) fn json(body: impl Into<Bytes>) -> Response<Body> {
     with_status(StatusCode::OK, body)
+}
+
+/// A JSON answer that is made while it is sent; as a whole if it is of one piece.
+pub(crate) fn json_pieces(mut pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Response<Body> {
+    let first = pieces.next().unwrap_or_default();
+    let Some(second) = pieces.next() else { return json(first) };
+    let frames = [first, second].into_iter().chain(pieces).map(|piece| Ok(Frame::data(piece.into())));
+    let mut response = Response::new(StreamBody::new(stream::iter(frames)).boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// A JSON answer with another status than 200.

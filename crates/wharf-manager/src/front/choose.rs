@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use wharf_model::{Node, PROJECT_LABEL, Snapshot};
+use wharf_model::{Labels, Node, PROJECT_LABEL, Snapshot};
 
 use super::call::App;
 use crate::{Error, fleet::Link};
@@ -36,9 +36,7 @@ pub(crate) fn home(
     let project = labels.get(PROJECT_LABEL).and_then(|project| project.as_str());
     best(app, |_, node| {
         let at_home = project.is_some_and(|project| {
-            let of_it = |labels: &std::collections::BTreeMap<Box<str>, Box<str>>| {
-                labels.get(PROJECT_LABEL).is_some_and(|found| &**found == project)
-            };
+            let of_it = |labels: &Labels| labels.get(PROJECT_LABEL) == Some(project);
             node.networks.values().any(|network| of_it(&network.labels))
                 || node.volumes.values().any(|volume| of_it(&volume.labels))
                 || node.load().has_project(project)

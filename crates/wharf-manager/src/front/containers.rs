@@ -8,7 +8,7 @@ use wharf_engine::{Body, wire::Touched};
 use wharf_model::ContainerId;
 
 use super::{
-    answer::{json, of_engine},
+    answer::{json, json_pieces, of_engine},
     call::{App, Call},
     forward::forward,
 };
@@ -23,13 +23,13 @@ const SIZES_WITHIN: Duration = Duration::from_secs(120);
 /// `GET /containers/json`
 pub(crate) async fn list(call: Call) -> Result<Response<Body>, Error> {
     let query = view::containers::ListQuery::parse(&call.query()?)?;
-    let snapshot = call.snapshot();
-    if !query.size {
-        return Ok(json(view::containers::list(&snapshot, &query, fleet::now())?));
+    let sizes = if query.size { Some(sizes(&call.app).await) } else { None };
+    let mut list = view::containers::List::new(call.snapshot(), query, fleet::now())?;
+    let pieces = std::iter::from_fn(move || list.next_piece());
+    if let Some(sizes) = sizes {
+        return Ok(json(view::containers::with_sizes(&pieces.collect::<Vec<_>>().concat(), &sizes)?));
     }
-    let sizes = sizes(&call.app).await;
-    let listed = view::containers::list(&snapshot, &query, fleet::now())?;
-    Ok(json(view::containers::with_sizes(&listed, &sizes)?))
+    Ok(json_pieces(pieces))
 }
 
 /// What every engine that answers says of its containers' sizes: the writable layer's, and all of it.

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use wharf_engine::wire::Error as WireError;
-use wharf_model::{ContainerId, ListEntry, Node};
+use wharf_model::{ContainerId, Node};
 
-pub(crate) use self::list::{ListQuery, list};
+pub(crate) use self::list::{List, ListQuery};
 use super::NODE_LABEL;
 use crate::Error;
 
@@ -21,7 +21,7 @@ const UNSPECIFIED: [&str; 2] = ["0.0.0.0", "::"];
 ///
 /// # Errors
 /// [`WireError::Json`] if it is no JSON object.
-pub(crate) fn entry(listed: &str, node: &str, host: Option<&str>) -> Result<ListEntry, WireError> {
+pub(crate) fn entry(listed: &str, node: &str, host: Option<&str>) -> Result<Box<str>, WireError> {
     let bad = |source| WireError::Json { what: "a container", source };
     let mut entry: Map<String, Value> = serde_json::from_str(listed).map_err(bad)?;
     label(&mut entry, node);
@@ -37,7 +37,7 @@ pub(crate) fn entry(listed: &str, node: &str, host: Option<&str>) -> Result<List
     entry.remove("Status");
     let text = Value::Object(entry).to_string();
     let head = text.strip_suffix('}').unwrap_or(&text);
-    Ok(ListEntry { before_status: format!("{head},\"Status\":\"").into(), after_status: "\"}".into() })
+    Ok(format!("{head},\"Status\":\"").into())
 }
 
 /// Makes an engine's `GET /containers/{id}/json` ready for clients: adds `Node`, as the predecessor did, the node's label,

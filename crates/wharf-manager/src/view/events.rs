@@ -62,7 +62,7 @@ impl EventQuery {
         // `container=web` means events of containers that are web; it says nothing of events of other kinds, which it bars.
         let of_kind = |kind: &str| {
             filters.any(kind, |wanted| {
-                let name = event.attributes.get("name").is_some_and(|name| **name == *wanted);
+                let name = event.attributes.get("name").is_some_and(|name| name == wanted);
                 *event.kind == *kind && (event.id.starts_with(wanted) || name)
             })
         };
@@ -91,7 +91,7 @@ fn is_image(event: &Event, wanted: &str) -> bool {
         }
     };
     let names = |name: &str| name == wanted || without_tag(name) == wanted;
-    image.is_some_and(|name| names(name)) || (*event.kind == *"image" && names(&event.id))
+    image.is_some_and(&names) || (*event.kind == *"image" && names(&event.id))
 }
 
 /// Seconds since 1970, with a fraction or without, or RFC 3339.

@@ -1,9 +1,7 @@
 //! What filters of several lists have in common.
 
-use std::collections::BTreeMap;
-
 use regex::Regex;
-use wharf_model::Node;
+use wharf_model::{Labels, Node};
 
 use super::query::Filters;
 use crate::Error;
@@ -12,9 +10,9 @@ use crate::Error;
 const PATTERN_LIMIT: usize = 1 << 20;
 
 /// Whether labels fulfil all `label` filters: `key`, or `key=value`.
-pub(super) fn labels(filters: &Filters, labels: &BTreeMap<Box<str>, Box<str>>) -> bool {
+pub(super) fn labels(filters: &Filters, labels: &Labels) -> bool {
     filters.of("label").all(|wanted| match wanted.split_once('=') {
-        Some((key, value)) => labels.get(key).is_some_and(|found| **found == *value),
+        Some((key, value)) => labels.get(key) == Some(value),
         None => labels.contains_key(wanted),
     })
 }

@@ -1,5 +1,7 @@
 //! What the fleet says of itself as a whole.
 
+use std::fmt::{self, Write};
+
 use serde_json::json;
 use wharf_model::{Node, Phase, Snapshot, Timestamp};
 
@@ -68,7 +70,7 @@ pub(crate) fn info(snapshot: &Snapshot, identity: &Identity, now: Timestamp) -> 
         "Images": snapshot.image_count(),
         "Driver": "",
         "DriverStatus": [],
-        "SystemStatus": status(snapshot, identity),
+        "SystemStatus": null,
         "NCPU": cpus,
         "MemTotal": memory,
         "OperatingSystem": "Wharf",
@@ -83,7 +85,9 @@ pub(crate) fn info(snapshot: &Snapshot, identity: &Identity, now: Timestamp) -> 
     if let (Some(info), serde_json::Value::Object(usual)) = (info.as_object_mut(), usual()) {
         info.extend(usual);
     }
-    info.to_string().into_bytes()
+    // Put in as text: it is most of the answer.
+    let status = format!("\"SystemStatus\":{}", status(snapshot, identity));
+    info.to_string().replacen("\"SystemStatus\":null", &status, 1).into_bytes()
 }
 
 /// What clients expect of any engine, and what says nothing of a fleet.
@@ -121,18 +125,51 @@ fn usual() -> serde_json::Value {
     })
 }
 
-/// Names and values in the order in which clients print them.
-fn status(snapshot: &Snapshot, identity: &Identity) -> Vec<(String, String)> {
+/// Names and values in the order in which clients print them, as JSON: ten for every node, which is written and not built.
+fn status(snapshot: &Snapshot, identity: &Identity) -> String {
     let mut nodes: Vec<_> = snapshot.nodes().collect();
-    nodes.sort_by_key(|node| natural(&node.name));
-    let mut lines = vec![
-        ("Role".to_owned(), "primary".to_owned()),
-        ("Strategy".to_owned(), identity.strategy.clone()),
-        ("Filters".to_owned(), wharf_plan::filter_names().collect::<Vec<_>>().join(", ")),
-        ("Nodes".to_owned(), nodes.len().to_string()),
-    ];
-    nodes.into_iter().for_each(|node| lines.extend(of_node(node)));
-    lines
+    nodes.sort_by_cached_key(|node| natural(&node.name));
+    let filters = wharf_plan::filter_names().collect::<Vec<_>>().join(", ");
+    let mut lines = Lines { json: String::with_capacity(nodes.len() * 700 + 256) };
+    lines.add("Role", "primary");
+    lines.add("Strategy", &identity.strategy);
+    lines.add("Filters", &filters);
+    lines.add("Nodes", nodes.len());
+    nodes.into_iter().for_each(|node| of_node(&mut lines, node));
+    format!("[{}]", lines.json)
+}
+
+/// Pairs of texts as JSON.
+struct Lines {
+    json: String,
+}
+
+impl Lines {
+    fn add(&mut self, key: &str, value: impl fmt::Display) {
+        self.json.push_str(if self.json.is_empty() { "[" } else { ",[" });
+        for (text, end) in [(&key as &dyn fmt::Display, ","), (&value, "]")] {
+            self.json.push('"');
+            // A String takes whatever is written.
+            write!(Escaped(&mut self.json), "{text}").ok();
+            self.json.push('"');
+            self.json.push_str(end);
+        }
+    }
+}
+
+/// Writes text into a JSON string.
+struct Escaped<'a>(&'a mut String);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+            self.0.push_str(text);
+            return Ok(());
+        }
+        let quoted = serde_json::to_string(text).map_err(|_| fmt::Error)?;
+        self.0.push_str(&quoted[1..quoted.len() - 1]);
+        Ok(())
+    }
 }
 
 /// A name with its numbers as numbers: `node2` comes before `node10`.
@@ -150,39 +187,32 @@ fn natural(name: &str) -> Vec<(String, u64)> {
     parts
 }
 
-fn of_node(node: &Node) -> Vec<(String, String)> {
+fn of_node(lines: &mut Lines, node: &Node) {
     let known = node.engine.as_deref();
+    let address = node.endpoint.address();
     let name = if known.is_some() { &node.name } else { "(unknown)" };
-    let line = |key: &str, value: String| (format!("  └ {key}"), value);
-    let mut lines = vec![(format!(" {name}"), node.endpoint.address())];
-    lines.push(line(
-        "ID",
-        known.map_or_else(String::new, |engine| format!("{}|{}", engine.id, node.endpoint.address())),
-    ));
-    lines.push(line("Status", node.health.name().to_owned()));
+    lines.add(&format!(" {name}"), &address);
+    lines.add("  └ ID", known.map_or_else(String::new, |engine| format!("{}|{address}", engine.id)));
+    lines.add("  └ Status", node.health.name());
     let containers = node.containers.len();
-    lines.push(line(
-        "Containers",
-        match node.is_healthy() {
-            true => {
-                let (running, paused) = (node.load().in_phase(Phase::Running), node.load().in_phase(Phase::Paused));
-                format!("{containers} ({running} Running, {paused} Paused, {} Stopped)", containers - running - paused)
-            }
-            false => containers.to_string(),
-        },
-    ));
+    if node.is_healthy() {
+        let (running, paused) = (node.load().in_phase(Phase::Running), node.load().in_phase(Phase::Paused));
+        let stopped = containers - running - paused;
+        let told = format_args!("{containers} ({running} Running, {paused} Paused, {stopped} Stopped)");
+        lines.add("  └ Containers", told);
+    } else {
+        lines.add("  └ Containers", containers);
+    }
     if let Some(engine) = known {
         let reserved = node.load().reserved;
-        lines.push(line("Reserved CPUs", format!("{} / {}", reserved.cpus, engine.total.cpus)));
-        lines.push(line("Reserved Memory", format!("{} / {}", reserved.memory, engine.total.memory)));
+        lines.add("  └ Reserved CPUs", format_args!("{} / {}", reserved.cpus, engine.total.cpus));
+        lines.add("  └ Reserved Memory", format_args!("{} / {}", reserved.memory, engine.total.memory));
         let labels: Vec<_> = engine.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        lines.push(line("Labels", labels.join(", ")));
+        lines.add("  └ Labels", labels.join(", "));
     }
     if let Some(error) = &node.error {
-        lines.push(line("Error", error.to_string()));
+        lines.add("  └ Error", error);
     }
-    let updated = jiff::Timestamp::from_second(node.updated.as_secs()).unwrap_or_default();
-    lines.push(line("UpdatedAt", updated.to_string()));
-    lines.push(line("ServerVersion", known.map_or_else(String::new, |engine| engine.version.to_string())));
-    lines
+    lines.add("  └ UpdatedAt", jiff::Timestamp::from_second(node.updated.as_secs()).unwrap_or_default());
+    lines.add("  └ ServerVersion", known.map_or("", |engine| &engine.version));
 }

@@ -17,14 +17,14 @@ fn container(id: u8, node: u32, name: &str, phase: Phase) -> Container {
         started: None,
         finished: None,
         health: ContainerHealth::None,
-        labels: BTreeMap::new(),
+        labels: Labels::default(),
         reserved: Resources::default(),
         published: Vec::new(),
         exposed: Vec::new(),
         network_mode: "bridge".into(),
         networks: Vec::new(),
         mounts: Vec::new(),
-        entry: ListEntry::default(),
+        entry: "".into(),
         listed: None,
     }
 }
@@ -106,7 +106,7 @@ fn a_reserved_name_is_taken_until_it_is_released() {
         image: "busybox".into(),
         resources: Resources::default(),
         published: Vec::new(),
-        labels: BTreeMap::new(),
+        labels: Labels::default(),
     });
     assert!(snapshot.name_taken("web"));
     snapshot.remove_reservation(ReservationId(7));
@@ -129,7 +129,7 @@ proptest! {
                     let mut container = container(id, at, &format!("name{name}"), phase);
                     container.reserved.memory = ByteSize(u64::from(id));
                     container.published.push(PublishedPort::on_host(u16::from(id % 3) + 1, Transport::Tcp));
-                    container.labels.insert(PROJECT_LABEL.into(), format!("project{name}").into());
+                    container.labels = [(PROJECT_LABEL, format!("project{name}"))].into_iter().collect();
                     snapshot.put_container(container);
                 }
                 2 => snapshot.remove_container(NodeId(at), ContainerId::from_bytes([id; 32])),

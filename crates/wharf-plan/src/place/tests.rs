@@ -139,7 +139,7 @@ fn what_a_container_depends_on_decides() {
 
 #[test]
 fn those_that_belong_together_are_kept_together_as_long_as_there_is_room() {
-    let project = |gib| Workload { labels: [(PROJECT_LABEL.into(), "coins".into())].into(), ..memory(gib) };
+    let project = |gib| Workload { labels: [(PROJECT_LABEL, "coins")].into_iter().collect(), ..memory(gib) };
     let mut snapshot = fleet(3);
     assert_eq!(fill(&mut snapshot, &spread(), &project(2), 4).into_values().collect::<Vec<_>>(), [4]);
     assert!(place(&project(2), &snapshot, &spread(), Seed(9)).is_ok(), "a full node is no reason to refuse");

@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use regex::Regex;
-use wharf_model::{Container, Health, IdPrefix, ImageId, Phase, Snapshot, Timestamp, Transport};
+use wharf_model::{
+    Container, ContainerId, ENTRY_END, Health, IdPrefix, ImageId, Node, Phase, Snapshot, Timestamp, Transport,
+};
 
 use crate::{
     Error,
@@ -111,7 +113,7 @@ impl ListQuery {
             && labels(filters, container)
             && filters.any("health", |wanted| container.health.name() == wanted)
             && filters.any("id", |wanted| {
-                IdPrefix::parse(wanted).is_some_and(|prefix| wharf_model::ContainerId::range(prefix).contains(&container.id))
+                IdPrefix::parse(wanted).is_some_and(|prefix| ContainerId::range(prefix).contains(&container.id))
             })
             && filters.any("network", |wanted| {
                 let id = |network: &wharf_model::Attachment| network.id.is_some_and(|id| id.to_string().starts_with(wanted));
@@ -131,52 +133,136 @@ impl ListQuery {
     }
 }
 
-/// The answer to `GET /containers/json` at `now`, the newest first.
-///
-/// # Errors
-/// [`wharf_model::Class::NotFound`] if `before` or `since` name no container.
-pub(crate) fn list(snapshot: &Snapshot, query: &ListQuery, now: Timestamp) -> Result<Vec<u8>, Error> {
-    let bound = |key: &str| -> Result<Option<Arc<Container>>, Error> {
-        query.filters.of(key).next().map(|reference| crate::front::container(snapshot, reference)).transpose()
-    };
-    let (before, since) = (bound("before")?, bound("since")?);
-    let ancestors = ancestors(snapshot, &query.filters);
-    let mut body = vec![b'['];
-    let mut count = 0;
-    for container in snapshot.containers() {
-        if query.limit.is_some_and(|limit| count >= limit) {
-            break;
-        }
-        if since.as_ref().is_some_and(|since| container.created <= since.created) {
-            // From here on all are older.
-            break;
-        }
-        if before.as_ref().is_some_and(|before| container.created >= before.created) {
-            continue;
-        }
-        let Some(node) = snapshot.node(container.node) else { continue };
-        let down = node.health == Health::Unhealthy;
-        let shown = query.wants(container)
-            && query.matches(container)
-            && filter::node(&query.filters, node)
-            && node_label(&query.filters, &node.name)
-            && ancestors.as_ref().is_none_or(|ancestors| is_descendant(ancestors, container));
-        if !shown {
-            continue;
-        }
-        if count > 0 {
-            body.push(b',');
-        }
-        count += 1;
-        body.extend_from_slice(container.entry.before_status.as_bytes());
-        match down {
-            true => body.extend_from_slice(HOST_DOWN.as_bytes()),
-            false => body.extend_from_slice(status(container, now).as_bytes()),
-        }
-        body.extend_from_slice(container.entry.after_status.as_bytes());
+/// The answer to `GET /containers/json` at a moment, the newest first. It is made piece by piece: of fifty thousand containers
+/// it is twenty megabytes.
+#[derive(Debug)]
+pub(crate) struct List {
+    snapshot: Arc<Snapshot>,
+    query: ListQuery,
+    now: Timestamp,
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+    ancestors: Option<(BTreeSet<ImageId>, BTreeSet<String>)>,
+    from: From,
+    listed: usize,
+    ended: bool,
+}
+
+/// Where the containers of a list come from.
+#[derive(Debug)]
+enum From {
+    /// All that there are, after this one.
+    All(Option<(Timestamp, ContainerId)>),
+    /// Those that may have the labels that are asked for.
+    These(std::vec::IntoIter<Arc<Container>>),
+}
+
+/// A piece is about so large.
+const PIECE: usize = 128 << 10;
+
+impl List {
+    /// Begins a list.
+    ///
+    /// # Errors
+    /// [`wharf_model::Class::NotFound`] if `before` or `since` name no container.
+    pub(crate) fn new(snapshot: Arc<Snapshot>, query: ListQuery, now: Timestamp) -> Result<Self, Error> {
+        let bound = |key: &str| -> Result<Option<Timestamp>, Error> {
+            let named = query.filters.of(key).next();
+            let found = named.map(|reference| crate::front::container(&snapshot, reference)).transpose()?;
+            Ok(found.map(|container| container.created))
+        };
+        let (before, since) = (bound("before")?, bound("since")?);
+        let ancestors = ancestors(&snapshot, &query.filters);
+        let from = candidates(&snapshot, &query.filters).map_or(From::All(None), |some| From::These(some.into_iter()));
+        Ok(Self { snapshot, query, now, before, since, ancestors, from, listed: 0, ended: false })
     }
-    body.push(b']');
-    Ok(body)
+
+    /// The next piece; `None` after the last.
+    pub(crate) fn next_piece(&mut self) -> Option<Vec<u8>> {
+        if self.ended {
+            return None;
+        }
+        let mut piece = Vec::with_capacity(if self.listed == 0 { 4096 } else { PIECE + 4096 });
+        if self.listed == 0 {
+            piece.push(b'[');
+        }
+        let snapshot = Arc::clone(&self.snapshot);
+        let done = match std::mem::replace(&mut self.from, From::All(None)) {
+            From::All(after) => {
+                let mut last = None;
+                let done = self.fill(&mut piece, snapshot.containers_after(after).inspect(|one| last = Some(*one)));
+                self.from = From::All(last.map(|last| (last.created, last.id)));
+                done
+            }
+            From::These(mut these) => {
+                let done = self.fill(&mut piece, these.by_ref());
+                self.from = From::These(these);
+                done
+            }
+        };
+        if done {
+            piece.push(b']');
+            self.ended = true;
+        }
+        Some(piece)
+    }
+
+    /// Adds entries until the piece is large enough; whether the list is at its end.
+    fn fill<C: AsRef<Container>>(&mut self, piece: &mut Vec<u8>, containers: impl Iterator<Item = C>) -> bool {
+        let snapshot = Arc::clone(&self.snapshot);
+        for container in containers {
+            let container = container.as_ref();
+            if self.query.limit.is_some_and(|limit| self.listed >= limit) {
+                return true;
+            }
+            if self.since.is_some_and(|since| container.created <= since) {
+                // From here on all are older.
+                return true;
+            }
+            let Some(node) = snapshot.node(container.node).filter(|node| self.shows(container, node)) else { continue };
+            if self.listed > 0 {
+                piece.push(b',');
+            }
+            self.listed += 1;
+            piece.extend_from_slice(container.entry.as_bytes());
+            match node.health == Health::Unhealthy {
+                true => piece.extend_from_slice(HOST_DOWN.as_bytes()),
+                false => piece.extend_from_slice(status(container, self.now).as_bytes()),
+            }
+            piece.extend_from_slice(ENTRY_END.as_bytes());
+            if piece.len() >= PIECE {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn shows(&self, container: &Container, node: &Node) -> bool {
+        self.query.wants(container)
+            && self.before.is_none_or(|before| container.created < before)
+            && self.query.matches(container)
+            && filter::node(&self.query.filters, node)
+            && node_label(&self.query.filters, &node.name)
+            && self.ancestors.as_ref().is_none_or(|ancestors| is_descendant(ancestors, container))
+    }
+}
+
+/// Where labels are asked for: the containers of those nodes that may have some, the newest first. `None`: look at all.
+fn candidates(snapshot: &Snapshot, filters: &Filters) -> Option<Vec<Arc<Container>>> {
+    let wanted: Vec<_> = filters
+        .of("label")
+        .map(|wanted| wanted.split_once('=').map_or((wanted, None), |(key, value)| (key, Some(value))))
+        .filter(|(key, _)| *key != NODE_LABEL)
+        .collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    let may = |node: &&Arc<Node>| wanted.iter().all(|(key, value)| node.load().may_have_label(key, *value));
+    let has = |container: &&Arc<Container>| labels(filters, container);
+    let mut found: Vec<_> =
+        snapshot.nodes().filter(may).flat_map(|node| node.containers.values().filter(has)).cloned().collect();
+    found.sort_unstable_by_key(|container| (std::cmp::Reverse(container.created), container.id));
+    Some(found)
 }
 
 /// Whether the container has the labels that are asked for. The one that tells its node is the list's own, and is looked
@@ -184,7 +270,7 @@ pub(crate) fn list(snapshot: &Snapshot, query: &ListQuery, now: Timestamp) -> Re
 fn labels(filters: &Filters, container: &Container) -> bool {
     filters.of("label").all(|wanted| match wanted.split_once('=') {
         Some((NODE_LABEL, _)) => true,
-        Some((key, value)) => container.labels.get(key).is_some_and(|found| **found == *value),
+        Some((key, value)) => container.labels.get(key) == Some(value),
         None => wanted == NODE_LABEL || container.labels.contains_key(wanted),
     })
 }

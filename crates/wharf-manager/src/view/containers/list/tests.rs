@@ -9,7 +9,7 @@ fn names(snapshot: &Snapshot, query: &str, filters: &Value) -> Result<Vec<String
     let filters =
         percent_encoding::utf8_percent_encode(&filters.to_string(), percent_encoding::NON_ALPHANUMERIC).to_string();
     let query = ListQuery::parse(&Query::parse(&format!("{query}&filters={filters}"))?)?;
-    let listed: Vec<Value> = serde_json::from_slice(&list(snapshot, &query, NOW)?).unwrap();
+    let listed: Vec<Value> = serde_json::from_slice(&list(snapshot, query)?).unwrap();
     Ok(listed.iter().map(|entry| entry["Names"][0].as_str().unwrap()[1..].to_owned()).collect())
 }
 
@@ -46,7 +46,7 @@ fn a_status_is_made_when_it_is_asked_for() {
     down.health = Health::Unhealthy;
     snapshot.put_node(down);
     let query = ListQuery::parse(&Query::parse("all=1").unwrap()).unwrap();
-    let listed: Vec<Value> = serde_json::from_slice(&list(&snapshot, &query, NOW).unwrap()).unwrap();
+    let listed: Vec<Value> = serde_json::from_slice(&list(&snapshot, query).unwrap()).unwrap();
     let statuses: Vec<_> = listed.iter().map(|entry| entry["Status"].as_str().unwrap()).collect();
     assert_eq!(statuses, ["Up About a minute (Paused)", "Host Down", "Exited (3) About a minute ago"]);
     assert_eq!(listed[0]["Labels"], json!({"id": "3", "wharf.node": "node3"}));
@@ -67,4 +67,23 @@ proptest! {
         prop_assert_eq!(filtered, expected);
         prop_assert_eq!(all.len(), phases.len());
     }
+}
+
+fn list(snapshot: &Snapshot, query: ListQuery) -> Result<Vec<u8>, Error> {
+    let mut list = List::new(Arc::new(snapshot.clone()), query, NOW)?;
+    Ok(std::iter::from_fn(|| list.next_piece()).collect::<Vec<_>>().concat())
+}
+
+#[test]
+fn a_list_of_many_pieces_is_one_list() {
+    let many = (0..2000u16).map(|number| {
+        let mut container = container(0, 1, &format!("c{number}"), Phase::Running);
+        let mut id = [0; 32];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        container.id = wharf_model::ContainerId::from_bytes(id);
+        container
+    });
+    let query = ListQuery::parse(&Query::parse("all=1").unwrap()).unwrap();
+    let listed: Vec<Value> = serde_json::from_slice(&list(&fleet(many.collect()), query).unwrap()).unwrap();
+    assert_eq!(listed.len(), 2000);
 }
