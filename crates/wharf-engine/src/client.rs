@@ -15,8 +15,12 @@ use crate::{Body, Error, body, transport::Connector};
 /// Connections that wait for the next request, per engine: enough for a burst, few enough for thousands of engines.
 const IDLE_CONNECTIONS: usize = 8;
 
+/// What is read at once from a connection. Left to itself, hyper lets it grow with the largest answer, and keeps it so: with
+/// thousands of engines that is most of the memory.
+const READ_BUFFER: usize = 8 << 10;
+
 /// How long they wait.
-const IDLE_TIME: Duration = Duration::from_secs(30);
+const IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// The largest answer that is read as a whole: a list of some 50,000 containers.
 const ANSWER_LIMIT: usize = 256 << 20;
@@ -35,6 +39,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .http1_read_buf_exact_size(READ_BUFFER)
             .http1_preserve_header_case(true)
             .build(Connector::new(endpoint.clone()));
         Self { endpoint, http }

@@ -18,8 +18,9 @@ const QUICK: Duration = Duration::from_secs(5);
 /// Lists touch everything that an engine has; disks may be slow.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// Inspections of one engine at a time while it is read as a whole.
-const AT_ONCE: usize = 8;
+/// Inspections of one engine at a time while it is read as a whole: each takes a connection, and there may be thousands of
+/// engines.
+const AT_ONCE: usize = 2;
 
 /// Why an engine could not be read.
 #[derive(Debug, thiserror::Error)]
