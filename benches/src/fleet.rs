@@ -166,10 +166,7 @@ pub(crate) async fn measure(wharf: &Path, sim: &Path, size: Size) -> anyhow::Res
         let made = creates(&fleet, clients, size.creates).await?;
         add(&format!("creates per second, {clients} clients"), made as f64 / began.elapsed().as_secs_f64(), "/s");
     }
-    let (load, mut delays) = tokio::join!(
-        creates(&fleet, 32, size.creates),
-        delays(&fleet, &engine, 200),
-    );
+    let (load, mut delays) = tokio::join!(creates(&fleet, 32, size.creates), delays(&fleet, &engine, 200),);
     load?;
     let delays = delays.as_mut().map_err(|error| anyhow::anyhow!("{error:#}"))?;
     add("event to a subscriber while 32 clients create, p50", percentile(delays, 0.5), "ms");

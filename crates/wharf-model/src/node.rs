@@ -2,9 +2,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use imbl::OrdMap;
 
-use crate::{
-    Container, ContainerId, Endpoint, ImageId, Labels, Load, NetworkId, NodeId, Resources, Timestamp,
-};
+use crate::{Container, ContainerId, Endpoint, ImageId, Labels, Load, NetworkId, NodeId, Resources, Timestamp};
 
 /// A host of the fleet and what is known of its engine.
 #[derive(Debug, Clone)]

@@ -3,8 +3,8 @@ use std::{cmp::Reverse, ops::Bound, sync::Arc};
 use imbl::{OrdMap, OrdSet};
 
 use crate::{
-    Container, ContainerId, IdPrefix, Image, ImageId, Labels, Load, Node, NodeId, PublishedPort, ReservationId, Resources,
-    Timestamp,
+    Container, ContainerId, IdPrefix, Image, ImageId, Labels, Load, Node, NodeId, PublishedPort, ReservationId,
+    Resources, Timestamp,
 };
 
 /// What is known of the fleet at one moment. Cloning is cheap; a clone never changes.

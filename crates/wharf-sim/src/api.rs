@@ -39,7 +39,8 @@ pub(crate) async fn answer(engine: &Arc<Engine>, request: Request<Incoming>) -> 
     };
     let query = parts.uri.query().unwrap_or("").split('&').filter(|pair| !pair.is_empty());
     let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let query = query.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(key, value)| (decode(key), decode(value)));
+    let query =
+        query.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(key, value)| (decode(key), decode(value)));
     let path = match versioned(engine, parts.uri.path()) {
         Ok(path) => decode(path),
         Err(refusal) => return refused(&refusal),
@@ -131,7 +132,9 @@ async fn route(engine: &Arc<Engine>, asked: &Asked) -> Result<Response<Body>, Re
         }
         ("GET", ["volumes", name]) => {
             let found = engine.inside().volumes.get(*name).cloned();
-            found.map(|volume| json_answer(&volume)).ok_or_else(|| Refusal::not_found(format!("get {name}: no such volume")))
+            found
+                .map(|volume| json_answer(&volume))
+                .ok_or_else(|| Refusal::not_found(format!("get {name}: no such volume")))
         }
         ("DELETE", ["volumes", name]) => {
             engine.remove_volume(name)?;
@@ -173,9 +176,12 @@ fn list(engine: &Engine, asked: &Asked) -> Response<Body> {
     let exact = ids.first().and_then(|id| render::unhex(id)).and_then(|id| inside.containers.get_key_value(&id));
     let chosen: Box<dyn Iterator<Item = _>> = match (&*ids, exact) {
         ([_], Some(one)) => Box::new(std::iter::once(one)),
-        _ => Box::new(inside.containers.iter().filter(|(id, _)| {
-            ids.is_empty() || ids.iter().any(|wanted| render::hex(id).starts_with(wanted))
-        })),
+        _ => Box::new(
+            inside
+                .containers
+                .iter()
+                .filter(|(id, _)| ids.is_empty() || ids.iter().any(|wanted| render::hex(id).starts_with(wanted))),
+        ),
     };
     for (id, container) in chosen {
         let up = matches!(container.state, State::Running | State::Paused);

@@ -287,7 +287,10 @@ impl Engine {
             ("pause", State::Running) => inside.set(&id, State::Paused),
             ("unpause", State::Paused) => inside.set(&id, State::Running),
             ("pause" | "unpause", _) => {
-                return Err(Refusal::conflict(format!("Container {hex} cannot be {action}d as it is {}", state.name())));
+                return Err(Refusal::conflict(format!(
+                    "Container {hex} cannot be {action}d as it is {}",
+                    state.name()
+                )));
             }
             ("start" | "restart", _) => {
                 if up {

@@ -40,7 +40,9 @@ pub(crate) async fn serve(engine: Arc<Engine>, socket: Socket) {
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok(stream) if !engine.faults.borrow().refusing => drop(connections.spawn(connection(Arc::clone(&engine), stream))),
+            Ok(stream) if !engine.faults.borrow().refusing => {
+                drop(connections.spawn(connection(Arc::clone(&engine), stream)))
+            }
             Ok(_) => {}
             // Out of file descriptors, say: it passes.
             Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,

@@ -89,7 +89,12 @@ async fn bind(listen: &Listen, number: usize) -> io::Result<(Socket, String)> {
         Listen::Tcp(block, port) => {
             // 250 to a block of 256: no address ends in .0 or .255.
             let byte = |value: usize| u8::try_from(value % 256).unwrap_or(0);
-            let address = Ipv4Addr::new(127, block.saturating_add(byte(number / 64_000)), byte(number / 250), byte(number % 250) + 1);
+            let address = Ipv4Addr::new(
+                127,
+                block.saturating_add(byte(number / 64_000)),
+                byte(number / 250),
+                byte(number % 250) + 1,
+            );
             let socket = TcpListener::bind((address, *port)).await?;
             let port = socket.local_addr()?.port();
             Ok((Socket::Tcp(socket), format!("{address}:{port}")))

@@ -6,8 +6,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use wharf_model::{
-    Attachment, ByteSize, Container, ContainerHealth, ContainerId, Cpus, MountPoint, NodeId, Phase,
-    PublishedPort, Resources, Timestamp, Transport,
+    Attachment, ByteSize, Container, ContainerHealth, ContainerId, Cpus, MountPoint, NodeId, Phase, PublishedPort,
+    Resources, Timestamp, Transport,
 };
 
 use super::{Error, parse, time};

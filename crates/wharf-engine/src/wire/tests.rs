@@ -35,7 +35,10 @@ fn a_container_is_read_from_its_entry_and_its_inspection() {
 #[test]
 fn a_phase_of_tomorrow_is_not_running() {
     let inspected = INSPECTED.replace("\"running\"", "\"hibernating\"");
-    assert_eq!(container(&listed_container(NodeId(1), LISTED, "".into()).unwrap(), inspected.as_bytes()).unwrap().phase, Phase::Exited);
+    assert_eq!(
+        container(&listed_container(NodeId(1), LISTED, "".into()).unwrap(), inspected.as_bytes()).unwrap().phase,
+        Phase::Exited
+    );
 }
 
 #[test]

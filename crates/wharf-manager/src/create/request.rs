@@ -81,8 +81,7 @@ impl CreateRequest {
         let host_network = host.network_mode.as_deref() == Some("host");
         let exposed = view.exposed_ports.unwrap_or_default();
         let labels = view.labels.unwrap_or_default().into_iter();
-        let labels =
-            labels.map(|(key, value)| (key, value.unwrap_or_default())).collect();
+        let labels = labels.map(|(key, value)| (key, value.unwrap_or_default())).collect();
         let workload = Workload {
             name: name.map(Into::into),
             image: image.as_str().into(),

@@ -157,7 +157,8 @@ impl Reader {
     /// When those of a node's images last got a name of which that is not known yet.
     pub(super) async fn dates(&self, node: &Node) -> Vec<(ImageId, Timestamp)> {
         let undated: Vec<_> = node.images.values().filter(|image| image.tagged.is_none()).cloned().collect();
-        let dated = undated.into_iter().map(|image| async move { (image.id, self.dated(image.id, image.created).await) });
+        let dated =
+            undated.into_iter().map(|image| async move { (image.id, self.dated(image.id, image.created).await) });
         stream::iter(dated.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).collect().await
     }
 

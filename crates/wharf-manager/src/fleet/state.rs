@@ -7,8 +7,8 @@ use std::{
 
 use imbl::OrdMap;
 use wharf_model::{
-    Container, ContainerId, Endpoint, Engine, Health, Image, ImageId, Labels, Network, Node, NodeId, Reservation, ReservationId,
-    Snapshot, Timestamp, Volume,
+    Container, ContainerId, Endpoint, Engine, Health, Image, ImageId, Labels, Network, Node, NodeId, Reservation,
+    ReservationId, Snapshot, Timestamp, Volume,
 };
 use wharf_plan::{Placement, Policy, Seed, Unplaceable, Workload};
 
@@ -223,7 +223,8 @@ impl State {
 
     /// Hosts may share a name (clones do): all but the first get a number.
     fn unique_name(&self, id: NodeId, hostname: &str) -> Arc<str> {
-        let taken = |name: &str| self.snapshot.node_named(name).is_some_and(|node| node.id != id && &*node.name == name);
+        let taken =
+            |name: &str| self.snapshot.node_named(name).is_some_and(|node| node.id != id && &*node.name == name);
         let hostname = if hostname.is_empty() { "node" } else { hostname };
         if !taken(hostname) {
             return hostname.into();

@@ -75,7 +75,13 @@ impl Fleet {
         let (messages, inbox) = mpsc::channel(QUEUE);
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         tokio::spawn(write(State::new(policy), inbox, messages.downgrade(), publish));
-        Self { messages, snapshots, links: Arc::new(watch::channel(Arc::default()).0), hub: Hub::new(), details: Arc::new(Semaphore::new(DETAILS)) }
+        Self {
+            messages,
+            snapshots,
+            links: Arc::new(watch::channel(Arc::default()).0),
+            hub: Hub::new(),
+            details: Arc::new(Semaphore::new(DETAILS)),
+        }
     }
 
     /// What is known now.
