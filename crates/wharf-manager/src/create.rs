@@ -7,4 +7,7 @@ mod expressions;
 mod references;
 mod request;
 
-pub(crate) use self::request::CreateRequest;
+pub(crate) use self::{
+    expressions::{Wishes, of_build, whitelists},
+    request::CreateRequest,
+};

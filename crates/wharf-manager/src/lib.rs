@@ -18,8 +18,8 @@ pub use crate::{
     manager::{Config, Identity, Manager},
 };
 
-/// The newest version of Docker's API that clients may speak.
-pub const API_NEWEST: ApiVersion = ApiVersion::new(1, 41);
+/// The newest version of Docker's API that clients may speak; engines that are older get what they understand.
+pub const API_NEWEST: ApiVersion = ApiVersion::new(1, 51);
 
 /// The oldest version of Docker's API that clients may speak.
 pub const API_OLDEST: ApiVersion = ApiVersion::new(1, 24);

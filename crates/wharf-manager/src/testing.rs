@@ -56,6 +56,15 @@ pub(crate) fn node(id: u32, images: Vec<Image>) -> Node {
     let mut node = Node::pending(NodeId(id), endpoint, NOW);
     node.name = format!("node{id}").into();
     node.health = Health::Healthy;
+    node.engine = Some(Arc::new(Engine {
+        id: format!("ID-{id}").into(),
+        hostname: (&*node.name).into(),
+        version: "20.10.24".into(),
+        api: ApiVersion::new(1, 41),
+        min_api: ApiVersion::new(1, 12),
+        total: Resources { cpus: Cpus::from_cores(4), memory: ByteSize(8 << 30) },
+        labels: [("ostype".into(), "linux".into()), ("architecture".into(), "x86_64".into())].into(),
+    }));
     node.images = images.into_iter().map(|image| (image.id, Arc::new(image))).collect();
     node
 }

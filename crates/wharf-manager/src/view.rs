@@ -5,7 +5,7 @@
 
 pub(crate) mod containers;
 pub(crate) mod events;
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod fold;
 pub(crate) mod images;
 pub(crate) mod info;

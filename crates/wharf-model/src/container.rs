@@ -201,6 +201,27 @@ impl PublishedPort {
     }
 }
 
+/// Host ports of which a container wants any one: `-p 8000-8010:80`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    /// The host address it is to be bound to; `None` for all of them.
+    pub address: Option<IpAddr>,
+    /// The first port.
+    pub first: u16,
+    /// The last port.
+    pub last: u16,
+    /// What carries it.
+    pub transport: Transport,
+}
+
+impl PortRange {
+    /// Each of its ports.
+    pub fn ports(&self) -> impl Iterator<Item = PublishedPort> {
+        let (address, transport) = (self.address, self.transport);
+        (self.first..=self.last).map(move |port| PublishedPort { address, ..PublishedPort::on_host(port, transport) })
+    }
+}
+
 /// A network that a container is attached to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {

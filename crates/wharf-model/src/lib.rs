@@ -18,17 +18,21 @@ mod time;
 /// The label by which Compose marks what belongs to one project.
 pub const PROJECT_LABEL: &str = "com.docker.compose.project";
 
+/// The label that keeps how many whole processors a container was promised by `--cpu-shares`, the predecessor's way.
+pub const CPUS_LABEL: &str = "wharf.cpus";
+
 pub use crate::{
     bytesize::{ByteSize, ParseByteSizeError},
     class::Class,
     container::{
-        Attachment, Container, ContainerHealth, ENTRY_END, MountPoint, NamespaceMode, Phase, PublishedPort, Transport,
+        Attachment, Container, ContainerHealth, ENTRY_END, MountPoint, NamespaceMode, Phase, PortRange, PublishedPort,
+        Transport,
     },
     endpoint::{Endpoint, ParseEndpointError},
     id::{ContainerId, IdPrefix, ImageId, NetworkId, NodeId, ParseIdError, ReservationId},
     labels::Labels,
     load::Load,
-    node::{ApiVersion, Engine, Health, Image, Network, Node, ParseApiVersionError, Volume},
+    node::{ApiVersion, BUILT_IN_LABELS, Engine, Health, Image, Network, Node, ParseApiVersionError, Volume},
     resource::{Cpus, Resources},
     snapshot::{Ambiguous, Reservation, Resolution, Snapshot},
     time::Timestamp,

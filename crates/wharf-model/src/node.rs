@@ -15,6 +15,8 @@ pub struct Node {
     pub name: Arc<str>,
     /// What its engine said of itself; `None` before the first contact.
     pub engine: Option<Arc<Engine>>,
+    /// Labels that the fleet's operator gave it.
+    pub labels: Arc<BTreeMap<Box<str>, Box<str>>>,
     /// How it is.
     pub health: Health,
     /// The last failure to reach or to read it, for people; `None` while all is well.
@@ -42,6 +44,7 @@ impl Node {
             endpoint,
             name,
             engine: None,
+            labels: Arc::default(),
             health: Health::Pending,
             error: None,
             updated: now,
@@ -63,11 +66,29 @@ impl Node {
         &self.load
     }
 
+    /// What a label of it says: one that its engine's facts make ([`BUILT_IN_LABELS`]), else the operator's, else its
+    /// engine's own.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let of_engine = || self.engine.as_ref()?.labels.get(key);
+        let found = if BUILT_IN_LABELS.contains(&key) { of_engine() } else { self.labels.get(key).or_else(of_engine) };
+        found.map(|value| &**value)
+    }
+
+    /// All of its labels and what they say, in the order of their keys.
+    pub fn all_labels(&self) -> BTreeMap<&str, &str> {
+        let of_engine = self.engine.iter().flat_map(|engine| engine.labels.keys());
+        let keys = self.labels.keys().chain(of_engine);
+        keys.filter_map(|key| Some((&**key, self.label(key)?))).collect()
+    }
+
     /// The address that a port published on all of its addresses is reached at; `None` for an engine of this machine.
     pub fn host(&self) -> Option<&str> {
         self.endpoint.host()
     }
 }
+
+/// Labels that every engine has, made of what it says of itself.
+pub const BUILT_IN_LABELS: [&str; 5] = ["storagedriver", "kernelversion", "operatingsystem", "ostype", "architecture"];
 
 /// How a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

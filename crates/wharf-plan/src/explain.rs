@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt};
 
-use wharf_model::{ByteSize, Cpus, Health, PublishedPort};
+use wharf_model::{ApiVersion, ByteSize, Cpus, Health, PublishedPort};
 
 /// Why a node cannot take a container.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,13 @@ pub enum Reason {
         /// What is left.
         free: Cpus,
     },
+    /// Every port of a range is taken.
+    Ports {
+        /// The first, as a number.
+        first: u16,
+        /// The last, as `8010/tcp`.
+        last: String,
+    },
     /// A port of the host is taken.
     Port {
         /// Which, as `80/tcp`.
@@ -39,6 +46,28 @@ pub enum Reason {
         /// Where.
         names: Vec<Box<str>>,
     },
+    /// It has as many containers as its `containerslots` label allows.
+    Slots(usize),
+    /// It runs other images.
+    Platform {
+        /// What is asked for.
+        asked: String,
+        /// What it is.
+        has: String,
+    },
+    /// Its engine is too old for something that is asked for.
+    Api {
+        /// What.
+        what: &'static str,
+        /// The oldest API that has it.
+        needs: ApiVersion,
+        /// What the engine speaks.
+        has: ApiVersion,
+    },
+    /// It is not among the only nodes that are allowed.
+    NotListed(Vec<Box<str>>),
+    /// What is asked of its containers or images is not so.
+    Affinity(String),
     /// An expression does not hold.
     Constraint {
         /// Which.
@@ -104,8 +133,16 @@ impl fmt::Display for Reason {
             Self::Cpus { asked, free } => write!(f, "lacks CPUs: {asked} asked for, {free} free"),
             Self::Port { port, by: Some(by) } => write!(f, "port {port} is taken by {by}"),
             Self::Port { port, by: None } => write!(f, "port {port} is taken by a container that is being created"),
+            Self::Ports { first, last } => write!(f, "all ports of {first}-{last} are taken"),
             Self::Elsewhere { what, names } if names.is_empty() => write!(f, "{what} is on no node that is known"),
             Self::Elsewhere { what, names } => write!(f, "{what} is on {}", names.join(", ")),
+            Self::Slots(slots) => {
+                write!(f, "no available container slots: it has {slots} containers, and containerslots={slots}")
+            }
+            Self::Platform { asked, has } => write!(f, "runs {has} images, and this is {asked}"),
+            Self::Api { what, needs, has } => write!(f, "{what} needs API {needs}, and its engine speaks {has}"),
+            Self::NotListed(names) => write!(f, "whitelist node=={} leaves it out", names.join("|")),
+            Self::Affinity(expression) => write!(f, "affinity {expression} fails"),
             Self::Constraint { expression, has: Some(has) } => write!(f, "constraint {expression} fails: it is {has}"),
             Self::Constraint { expression, has: None } => write!(f, "constraint {expression} fails: it has none"),
         }

@@ -70,14 +70,26 @@ impl Expression {
         self.soft
     }
 
-    /// Whether it holds for a thing that has these values under the key; none at all is the empty text.
+    /// Whether it holds where there are these values: that one of them matches, or that none does.
     pub fn holds<'a>(&self, values: impl IntoIterator<Item = &'a str>) -> bool {
-        let mut values = values.into_iter().peekable();
-        let matched = match values.peek() {
-            None => self.pattern.is_match(""),
-            Some(_) => values.any(|value| self.pattern.is_match(value)),
-        };
-        matched != self.negated
+        self.is(values.into_iter().any(|value| self.matches(value)))
+    }
+
+    /// Whether the value matches, whatever the operator makes of it.
+    pub(crate) fn matches(&self, value: &str) -> bool {
+        self.pattern.is_match(value)
+    }
+
+    /// Whether an id, or its first twelve digits, can match at all: most expressions are names.
+    pub(crate) fn may_match_ids(&self) -> bool {
+        let value = &*self.value;
+        let is_id = value.len() >= 12 && value.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_id || value.contains('*') || value.starts_with('/')
+    }
+
+    /// Whether it holds, given whether any value matches.
+    pub(crate) fn is(&self, matches: bool) -> bool {
+        matches != self.negated
     }
 }
 
@@ -106,7 +118,7 @@ mod tests {
         assert!(!holds("version==1.2", "1x2"), "a point is a point");
         assert!(holds("zone==/^(a|b)$/", "b") && holds("zone==/es/", "west"));
         assert!(holds("node==node[1]", "node[1]"));
-        assert!(Expression::parse("zone!=a").unwrap().holds([]) && !Expression::parse("zone==a").unwrap().holds([]));
+        assert!(Expression::parse("zone!=a").unwrap().holds([]) && !Expression::parse("zone==/.*/").unwrap().holds([]));
         assert!(Expression::parse("zone==~a").unwrap().is_soft());
     }
 

@@ -1,8 +1,11 @@
 //! The rules that a node must fulfil, one row each.
 
-use wharf_model::{Cpus, Node, PROJECT_LABEL, Reservation, Resources};
+use wharf_model::{Container, Cpus, Image, Node, PROJECT_LABEL, PublishedPort, Reservation, Resources};
 
-use crate::{Expression, Policy, Reason, Workload};
+use crate::{Expression, Platform, Policy, Reason, Workload};
+
+/// The engine label that says how many containers a node may have.
+const SLOTS_LABEL: &str = "containerslots";
 
 /// A node, and what is promised on it already.
 #[derive(Debug)]
@@ -21,12 +24,16 @@ pub(crate) struct Filter {
     pub(crate) check: fn(&Workload, &Candidate<'_>, &Policy) -> Result<(), Reason>,
 }
 
-/// The rules, in the order in which they are told of.
+/// The rules, in the order in which they are told of: the predecessor's, and two that it had under no name.
 pub(crate) const FILTERS: &[Filter] = &[
     Filter { name: "health", check: health },
-    Filter { name: "constraint", check: constraint },
-    Filter { name: "dependency", check: dependency },
+    Filter { name: "platform", check: platform },
     Filter { name: "port", check: port },
+    Filter { name: "containerslots", check: slots },
+    Filter { name: "dependency", check: dependency },
+    Filter { name: "affinity", check: affinity },
+    Filter { name: "constraint", check: constraint },
+    Filter { name: "whitelist", check: whitelist },
     Filter { name: "resources", check: resources },
 ];
 
@@ -39,12 +46,17 @@ pub fn filter_names() -> impl Iterator<Item = &'static str> {
 pub(crate) fn check(want: &Workload, candidate: &Candidate<'_>, policy: &Policy) -> Result<(), (&'static str, Reason)> {
     FILTERS
         .iter()
+        .filter(|filter| !policy.without.contains(&filter.name))
         .try_for_each(|filter| (filter.check)(want, candidate, policy).map_err(|reason| (filter.name, reason)))
 }
 
 /// How many of the wishes that may fail do hold.
-pub(crate) fn wishes(want: &Workload, node: &Node) -> usize {
-    want.constraints.iter().filter(|expression| expression.is_soft() && holds(expression, node)).count()
+pub(crate) fn wishes(want: &Workload, candidate: &Candidate<'_>) -> usize {
+    let soft = |expressions: &[Expression], holds: &dyn Fn(&Expression) -> bool| {
+        expressions.iter().filter(|expression| expression.is_soft() && holds(expression)).count()
+    };
+    soft(&want.constraints, &|expression| holds(expression, candidate.node))
+        + soft(&want.affinities, &|expression| has_affinity(expression, candidate))
 }
 
 /// Whether a node has, or is promised, one of the project that the container belongs to.
@@ -75,7 +87,7 @@ fn constraint(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<
 
 fn holds(expression: &Expression, node: &Node) -> bool {
     if expression.key() != "node" {
-        return expression.holds(label(node, expression.key()));
+        return expression.holds([label(node, expression.key()).unwrap_or_default()]);
     }
     let address = node.endpoint.address();
     let id = node.engine.as_ref().map(|engine| &*engine.id);
@@ -83,7 +95,84 @@ fn holds(expression: &Expression, node: &Node) -> bool {
 }
 
 fn label<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
-    node.engine.as_ref()?.labels.get(key).map(|value| &**value)
+    node.label(key)
+}
+
+fn platform(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
+    let Some(engine) = &candidate.node.engine else { return Ok(()) };
+    if let Some((needs, what)) = want.api
+        && engine.api < needs
+    {
+        return Err(Reason::Api { what, needs, has: engine.api });
+    }
+    let has = |key: &str| engine.labels.get(key).map_or("", |value| &**value);
+    let (os, architecture) = (has("ostype"), has("architecture"));
+    match &want.platform {
+        Some(platform) if !platform.runs_on(os, architecture) => {
+            let has = Platform::parse(&format!("{os}/{architecture}")).to_string();
+            Err(Reason::Platform { asked: platform.to_string(), has })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The predecessor's rule: all containers of a node count, whatever they do; a label that is no number is none.
+fn slots(_: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
+    let Some(slots) = label(candidate.node, SLOTS_LABEL).and_then(|slots| slots.parse::<usize>().ok()) else {
+        return Ok(());
+    };
+    let taken = candidate.node.containers.len() + candidate.promised.len();
+    if taken < slots { Ok(()) } else { Err(Reason::Slots(slots)) }
+}
+
+fn whitelist(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
+    let without = want.whitelists.iter().find(|names| !names.contains(&*candidate.node.name));
+    without.map_or(Ok(()), |names| Err(Reason::NotListed(names.iter().cloned().collect())))
+}
+
+fn affinity(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
+    let mut hard = want.affinities.iter().filter(|expression| !expression.is_soft());
+    let fails = hard.find(|expression| !has_affinity(expression, candidate));
+    fails.map_or(Ok(()), |expression| Err(Reason::Affinity(expression.to_string())))
+}
+
+/// Whether what is asked of a node's containers (by id or name, or by label) or images holds there. Containers that are
+/// promised are as good as there: creates at the same time keep apart, too.
+fn has_affinity(expression: &Expression, candidate: &Candidate<'_>) -> bool {
+    let (node, promised) = (candidate.node, &candidate.promised);
+    match expression.key() {
+        "container" => {
+            let by_id = expression.may_match_ids();
+            let named = |container: &Container| {
+                let id = || container.id.to_string();
+                let is_id = |id: String| expression.matches(&id) || expression.matches(&id[..12]);
+                expression.matches(&container.name) || by_id && is_id(id())
+            };
+            let matches = node.containers.values().any(|container| named(container))
+                || promised.iter().filter_map(|promise| promise.name.as_deref()).any(|name| expression.matches(name));
+            expression.is(matches)
+        }
+        "image" => {
+            let named = |image: &Image| {
+                let id = image.id.to_string();
+                let hex = id.split_once(':').map_or(&*id, |(_, hex)| hex);
+                [&*id, hex, &hex[..12.min(hex.len())]].into_iter().any(|id| expression.matches(id))
+                    || image.tags.iter().chain(&image.digests).any(|name| {
+                        let repository = name.rsplit_once(['@', ':']).map_or(&**name, |(repository, _)| repository);
+                        // `repository@sha256:…` is cut at its last colon; what is before the `@` is meant.
+                        let repository = repository.split('@').next().unwrap_or_default();
+                        expression.matches(name) || expression.matches(repository)
+                    })
+            };
+            expression.is(node.images.values().any(|image| named(image)))
+        }
+        key => {
+            let listed = node.load().may_have_label(key, None);
+            let on_node = || node.containers.values().filter_map(|container| container.labels.get(key));
+            let values = listed.then(on_node).into_iter().flatten();
+            expression.holds(values.chain(promised.iter().filter_map(|promise| promise.labels.get(key))))
+        }
+    }
 }
 
 fn dependency(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
@@ -93,27 +182,33 @@ fn dependency(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<
 }
 
 fn port(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
-    if candidate.node.load().unread > 0 && want.ports().any(|port| port.host.is_some()) {
+    let asks = !want.ranges.is_empty() || want.ports().any(|port| port.host.is_some());
+    if asks && candidate.node.load().unread > 0 {
         return Err(Reason::Unread);
     }
-    for wanted in want.ports() {
-        let taking = || candidate.node.containers.values().filter(|container| container.phase.takes_room());
-        let taken = |container: &&std::sync::Arc<wharf_model::Container>| {
-            container.host_ports().any(|taken| wanted.clashes_with(&taken))
-        };
-        // Only where the number is taken at all is it worth to look on which address, and by whom.
-        if candidate.node.load().takes_port(&wanted)
-            && let Some(by) = taking().find(taken)
-        {
-            return Err(Reason::port(&wanted, Some(&by.name)));
-        }
-        if let Some(promise) =
-            candidate.promised.iter().find(|promise| promise.published.iter().any(|taken| wanted.clashes_with(taken)))
-        {
-            return Err(Reason::port(&wanted, promise.name.as_deref()));
-        }
+    let taken = want.ports().find_map(|port| taken(&port, candidate).map(|by| Reason::port(&port, by)));
+    let full = want.ranges.iter().find(|range| !range.ports().any(|port| taken_by_none(&port, candidate)));
+    let full = full
+        .map(|range| Reason::Ports { first: range.first, last: format!("{}/{}", range.last, range.transport.name()) });
+    taken.or(full).map_or(Ok(()), Err)
+}
+
+fn taken_by_none(port: &PublishedPort, candidate: &Candidate<'_>) -> bool {
+    taken(port, candidate).is_none()
+}
+
+/// Who takes a port: a container's name, or nobody's yet.
+fn taken<'a>(wanted: &PublishedPort, candidate: &Candidate<'a>) -> Option<Option<&'a str>> {
+    let mut taking = candidate.node.containers.values().filter(|container| container.phase.takes_room());
+    let clashes = |taken: &PublishedPort| wanted.clashes_with(taken);
+    // Only where the number is taken at all is it worth to look on which address, and by whom.
+    if candidate.node.load().takes_port(wanted)
+        && let Some(by) = taking.find(|container| container.host_ports().any(|taken| clashes(&taken)))
+    {
+        return Some(Some(&by.name));
     }
-    Ok(())
+    let promise = candidate.promised.iter().find(|promise| promise.published.iter().any(clashes));
+    promise.map(|promise| promise.name.as_deref())
 }
 
 fn resources(want: &Workload, candidate: &Candidate<'_>, policy: &Policy) -> Result<(), Reason> {

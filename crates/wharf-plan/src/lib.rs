@@ -13,7 +13,7 @@ pub use crate::{
     explain::{Reason, Rejection, Unplaceable},
     expression::{Expression, ParseExpressionError},
     filter::filter_names,
-    place::{Placement, Policy, Seed, place},
+    place::{Placement, Policy, Score, Seed, Verdict, judge, place},
     strategy::Strategy,
-    workload::{Requirement, Workload},
+    workload::{Platform, Requirement, Workload},
 };

@@ -6,7 +6,7 @@ use std::{
 use wharf_model::{ByteSize, Cpus, NodeId, Reservation, Resources, Snapshot};
 
 use crate::{
-    Rejection, Strategy, Unplaceable, Workload,
+    Reason, Rejection, Strategy, Unplaceable, Workload,
     filter::{Candidate, check, has_company, wishes},
 };
 
@@ -15,10 +15,12 @@ use crate::{
 pub struct Policy {
     /// Which of several good nodes.
     pub strategy: Strategy,
-    /// By how much of what they have nodes may be overbooked, in per mille.
-    pub overcommit: u32,
+    /// By how much of what they have nodes may be overbooked, in per mille; below 0, how much of it stays free.
+    pub overcommit: i32,
     /// Nodes that are slow to answer just now: taken only if no other will do.
     pub suspects: BTreeSet<NodeId>,
+    /// The rules, by name, that are not kept.
+    pub without: Vec<&'static str>,
 }
 
 /// Decides between equals: the same seed decides the same way.
@@ -36,21 +38,63 @@ pub struct Placement {
 
 impl Policy {
     /// The predecessor's overcommit: 5 %.
-    const OVERCOMMIT: u32 = 50;
+    const OVERCOMMIT: i32 = 50;
 
     /// A policy of that strategy, with the usual overcommit.
     pub fn new(strategy: Strategy) -> Self {
-        Self { strategy, overcommit: Self::OVERCOMMIT, suspects: BTreeSet::new() }
+        Self { strategy, overcommit: Self::OVERCOMMIT, suspects: BTreeSet::new(), without: Vec::new() }
     }
 
     /// What may be reserved of what a node has.
     pub(crate) fn with_overcommit(&self, total: Resources) -> Resources {
         let more = |amount: u64| {
-            let more = u128::from(amount) * u128::from(1000 + self.overcommit) / 1000;
+            let more = u128::from(amount) * u128::from((1000 + self.overcommit).max(0).unsigned_abs()) / 1000;
             u64::try_from(more).unwrap_or(u64::MAX)
         };
         Resources { cpus: Cpus::from_nanos(more(total.cpus.as_nanos())), memory: ByteSize(more(total.memory.0)) }
     }
+}
+
+/// What speaks for a node that may have a container; the greater, the better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Score {
+    /// Whether it answers as fast as ever.
+    pub prompt: bool,
+    /// How many of the wishes that may fail hold there.
+    pub wishes: usize,
+    /// Whether it has containers of the same Compose project.
+    pub company: bool,
+    /// What the strategy makes of its load, of how many containers it has, and of chance.
+    pub strategy: (u64, usize, u64),
+}
+
+/// What is to be said of a node and a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The node.
+    pub node: NodeId,
+    /// How well it would do; or the rule that it fails, and why.
+    pub outcome: Result<Score, (&'static str, Reason)>,
+}
+
+/// What is to be said of every node and a container that wants a place.
+pub fn judge(want: &Workload, fleet: &Snapshot, policy: &Policy, seed: Seed) -> impl Iterator<Item = Verdict> {
+    let mut promised: BTreeMap<NodeId, Vec<&Reservation>> = BTreeMap::new();
+    for reservation in fleet.reservations() {
+        if let Some(node) = reservation.node {
+            promised.entry(node).or_default().push(reservation);
+        }
+    }
+    fleet.nodes().map(move |node| {
+        let candidate = candidate(node, promised.remove(&node.id).unwrap_or_default());
+        let score = || Score {
+            prompt: !policy.suspects.contains(&node.id),
+            wishes: wishes(want, &candidate),
+            company: has_company(want, &candidate),
+            strategy: policy.strategy.rank(&candidate, dice(seed, want, node.id)),
+        };
+        Verdict { node: node.id, outcome: check(want, &candidate, policy).map(|()| score()) }
+    })
 }
 
 /// Chooses a node for a container.
@@ -58,28 +102,15 @@ impl Policy {
 /// # Errors
 /// [`Unplaceable`], with the reason of every node, if none will do.
 pub fn place(want: &Workload, fleet: &Snapshot, policy: &Policy, seed: Seed) -> Result<Placement, Unplaceable> {
-    let mut promised: BTreeMap<NodeId, Vec<&Reservation>> = BTreeMap::new();
-    for reservation in fleet.reservations() {
-        if let Some(node) = reservation.node {
-            promised.entry(node).or_default().push(reservation);
-        }
-    }
     let (mut rejected, mut best) = (Vec::new(), None);
-    for node in fleet.nodes() {
-        let candidate = candidate(node, promised.remove(&node.id).unwrap_or_default());
-        if let Err((filter, reason)) = check(want, &candidate, policy) {
-            rejected.push(Rejection { node: node.name.as_ref().into(), filter, reason });
-            continue;
-        }
-        let dice = dice(seed, want, node.id);
-        let rank = (
-            !policy.suspects.contains(&node.id),
-            wishes(want, node),
-            has_company(want, &candidate),
-            policy.strategy.rank(&candidate, dice),
-        );
-        if best.as_ref().is_none_or(|(known, _)| rank > *known) {
-            best = Some((rank, node.id));
+    for Verdict { node, outcome } in judge(want, fleet, policy, seed) {
+        match outcome {
+            Ok(score) if best.is_none_or(|(known, _)| score > known) => best = Some((score, node)),
+            Ok(_) => {}
+            Err((filter, reason)) => {
+                let name = fleet.node(node).map_or("", |node| &*node.name);
+                rejected.push(Rejection { node: name.into(), filter, reason });
+            }
         }
     }
     match best {

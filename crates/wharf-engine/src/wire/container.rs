@@ -6,8 +6,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use wharf_model::{
-    Attachment, ByteSize, Container, ContainerHealth, ContainerId, Cpus, MountPoint, NodeId, Phase, PublishedPort,
-    Resources, Timestamp, Transport,
+    Attachment, ByteSize, CPUS_LABEL, Container, ContainerHealth, ContainerId, Cpus, MountPoint, NodeId, Phase,
+    PublishedPort, Resources, Timestamp, Transport,
 };
 
 use super::{Error, parse, time};
@@ -196,7 +196,7 @@ pub fn container(listed: &Container, inspected: &[u8]) -> Result<Container, Erro
         finished: time(&wire.state.finished_at),
         health: health(wire.state.health.as_ref()),
         labels: wire.config.labels.iter().flatten().collect(),
-        reserved: reserved(&wire.host_config),
+        reserved: reserved(&wire.host_config, wire.config.labels.as_ref()),
         published: published(wire.host_config.port_bindings.as_ref(), settings.ports.as_ref()),
         exposed: wire.config.exposed_ports.unwrap_or_default().keys().filter_map(|port| container_port(port)).collect(),
         network_mode: wire.host_config.network_mode,
@@ -269,7 +269,7 @@ fn health(health: Option<&Health>) -> ContainerHealth {
 }
 
 /// What a container reserves: its limits, or what it asks for at least where it has no memory limit.
-fn reserved(config: &HostConfig) -> Resources {
+fn reserved(config: &HostConfig, labels: Option<&BTreeMap<Box<str>, Box<str>>>) -> Resources {
     let positive = |value: i64| u64::try_from(value).unwrap_or(0);
     let memory = if config.memory > 0 { config.memory } else { config.memory_reservation };
     let nanos = match (config.nano_cpus, config.cpu_quota) {
@@ -281,7 +281,8 @@ fn reserved(config: &HostConfig) -> Resources {
         }
         _ => 0,
     };
-    Resources { cpus: Cpus::from_nanos(nanos), memory: ByteSize(positive(memory)) }
+    let cpus = labels.and_then(|labels| labels.get(CPUS_LABEL)?.parse().ok()).unwrap_or(0);
+    Resources { cpus: Cpus::from_nanos(nanos).max(Cpus::from_cores(cpus)), memory: ByteSize(positive(memory)) }
 }
 
 /// `80/tcp`, or `80`, which is the same.

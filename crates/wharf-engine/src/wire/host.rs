@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use wharf_model::{ApiVersion, ByteSize, Cpus, Engine, Resources};
+use wharf_model::{ApiVersion, BUILT_IN_LABELS, ByteSize, Cpus, Engine, Resources};
 
 use super::{Error, parse};
 
@@ -55,14 +55,8 @@ pub fn engine(info: &[u8], version: &[u8]) -> Result<Engine, Error> {
         let (key, value) = label.split_once('=').unwrap_or((label, ""));
         labels.insert(key.into(), value.into());
     }
-    let builtin = [
-        ("storagedriver", &info.driver),
-        ("kernelversion", &info.kernel_version),
-        ("operatingsystem", &info.operating_system),
-        ("ostype", &info.os_type),
-        ("architecture", &info.architecture),
-    ];
-    labels.extend(builtin.map(|(key, value)| (key.into(), value.as_str().into())));
+    let facts = [&info.driver, &info.kernel_version, &info.operating_system, &info.os_type, &info.architecture];
+    labels.extend(BUILT_IN_LABELS.into_iter().zip(facts).map(|(key, fact)| (key.into(), fact.as_str().into())));
     Ok(Engine {
         id: info.id.into(),
         hostname: info.name.into(),

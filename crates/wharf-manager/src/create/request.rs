@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use wharf_model::{ByteSize, Cpus, PublishedPort, Resources, Snapshot, Transport};
-use wharf_plan::Workload;
+use wharf_model::{
+    ApiVersion, ByteSize, CPUS_LABEL, Cpus, Node, PortRange, PublishedPort, Resources, Snapshot, Transport,
+};
+use wharf_plan::{Platform, Workload};
 
 use super::{
     expressions,
@@ -24,7 +26,21 @@ pub(crate) struct CreateRequest {
     /// Paths of the host that are mounted.
     binds: Vec<String>,
     nodes: usize,
+    /// Whole processors that are asked for in the predecessor's way.
+    cpus: Option<u32>,
+    /// What is to become of it when its node is lost.
+    reschedule: Option<String>,
 }
+
+/// `--cpu-shares N` up to here means N processors, as the predecessor read it; more are what engines take them for, a weight
+/// (512, 1024).
+const SHARES_AS_CPUS: i64 = 127;
+
+/// Engines of this version of the API connect a new container to several networks at once.
+const SEVERAL_NETWORKS: ApiVersion = ApiVersion::new(1, 44);
+
+/// A processor's weight.
+const WEIGHT_OF_A_CPU: u64 = 1024;
 
 /// The few fields that are decided on. Clients may send `null` for any: it means the same as nothing, as it does to engines.
 #[derive(Debug, Default, Deserialize)]
@@ -43,6 +59,7 @@ struct HostView {
     memory: Option<i64>,
     memory_reservation: Option<i64>,
     nano_cpus: Option<i64>,
+    cpu_shares: Option<i64>,
     cpu_quota: Option<i64>,
     cpu_period: Option<i64>,
     network_mode: Option<String>,
@@ -64,68 +81,169 @@ impl CreateRequest {
     /// # Errors
     /// [`wharf_model::Class::Invalid`] for what is malformed, [`wharf_model::Class::NotFound`] for what it refers to and is
     /// not there, in Docker's words where Docker has some.
-    pub(crate) fn parse(body: &[u8], name: Option<&str>, snapshot: &Snapshot) -> Result<Self, Error> {
+    pub(crate) fn parse(
+        body: &[u8],
+        name: Option<&str>,
+        platform: Option<&str>,
+        snapshot: &Snapshot,
+    ) -> Result<Self, Error> {
         let malformed = |error: serde_json::Error| Error::invalid(format!("invalid JSON: {error}"));
         if body.trim_ascii().is_empty() {
             return Err(Error::invalid("invalid JSON: got EOF while reading request body"));
         }
         let mut body: Map<String, Value> = serde_json::from_slice(body).map_err(malformed)?;
-        let view: View = serde_json::from_value(Value::Object(body.clone())).map_err(malformed)?;
         let name = name.map(check_name).transpose()?;
+        fold_legacy(&mut body);
+        let view: View = serde_json::from_value(Value::Object(body.clone())).map_err(malformed)?;
         let Some(image) = view.image.filter(|image| !image.is_empty()) else {
             return Err(Error::invalid("no image is named: Image is empty"));
         };
-        let constraints = expressions::take(&mut body)?;
+        let wishes = expressions::take(&mut body)?;
         let References { requirements, binds } = references::resolve(&mut body, snapshot)?;
         let host = view.host_config.unwrap_or_default();
         let host_network = host.network_mode.as_deref() == Some("host");
         let exposed = view.exposed_ports.unwrap_or_default();
         let labels = view.labels.unwrap_or_default().into_iter();
         let labels = labels.map(|(key, value)| (key, value.unwrap_or_default())).collect();
+        let (published, ranges) = if host_network { Default::default() } else { published(&host)? };
+        let cpus = host.cpu_shares.filter(|shares| (1..=SHARES_AS_CPUS).contains(shares));
+        let cpus = cpus.and_then(|cpus| u32::try_from(cpus).ok());
+        let mut resources = resources(&host);
+        resources.cpus = resources.cpus.max(Cpus::from_cores(cpus.unwrap_or(0)));
         let workload = Workload {
             name: name.map(Into::into),
             image: image.as_str().into(),
-            resources: resources(&host),
-            published: if host_network { Vec::new() } else { published(&host)? },
+            resources,
+            published,
+            ranges,
             host_ports: if host_network {
                 exposed.keys().filter_map(|port| container_port(port)).collect()
             } else {
                 Vec::new()
             },
             labels,
-            constraints,
+            constraints: wishes.constraints,
+            affinities: wishes.affinities,
+            whitelists: wishes.whitelists,
+            platform: platform.map(Platform::parse),
+            api: needed_api(&body),
             requirements,
             exclude: std::collections::BTreeSet::new(),
         };
         let nodes = snapshot.nodes().count();
-        Ok(Self { image, workload, body, binds, nodes })
+        Ok(Self { image, workload, body, binds, nodes, cpus, reschedule: wishes.reschedule })
     }
 
-    /// The body for the engine, with one more label.
-    ///
-    /// # Errors
-    /// [`wharf_model::Class::Invalid`] if the labels are no object.
-    pub(crate) fn body_with_label(&self, key: &str, value: &str) -> Result<Vec<u8>, Error> {
+    /// The request for the engine of a node, with one more label.
+    pub(crate) fn for_engine(&self, node: &Node, key: &str, value: &str) -> ForEngine {
         let mut body = self.body.clone();
-        let labels = body.entry("Labels").or_insert(Value::Null);
-        if labels.is_null() {
-            *labels = Value::Object(Map::new());
+        set_label(&mut body, key, value);
+        let one_network = node.engine.as_ref().is_some_and(|engine| engine.api < SEVERAL_NETWORKS);
+        let further = if one_network { keep_one_network(&mut body) } else { Vec::new() };
+        let has = node.engine.as_ref().map_or(0, |engine| engine.total.cpus.as_nanos() / 1_000_000_000);
+        if let (Some(cpus), Some(host)) = (self.cpus, body.get_mut("HostConfig").and_then(Value::as_object_mut)) {
+            let weight = (u64::from(cpus) * WEIGHT_OF_A_CPU).div_ceil(has.max(1));
+            host.insert("CpuShares".to_owned(), weight.into());
+            // The engine keeps the weight alone: what it was made of is read back from here.
+            set_label(&mut body, CPUS_LABEL, &cpus.to_string());
         }
-        let labels = labels.as_object_mut().ok_or_else(|| Error::invalid("invalid JSON: Labels is no object"))?;
-        labels.insert(key.to_owned(), Value::String(value.to_owned()));
-        serde_json::to_vec(&body).map_err(|error| Error::internal(error.to_string()))
+        ForEngine { body: Value::Object(body).to_string(), further }
     }
 
     /// What the user should know of the container's place.
     pub(crate) fn warnings(&self, node: &str) -> Vec<String> {
-        if self.nodes < 2 {
-            return Vec::new();
-        }
-        self.binds
-            .iter()
-            .map(|path| format!("{path} is the path of that name on {node}, where the container is"))
-            .collect()
+        let binds = self.binds.iter().filter(|_| self.nodes > 1);
+        let binds = binds.map(|path| format!("{path} is the path of that name on {node}, where the container is"));
+        let stays = self.reschedule.iter().filter(|policy| *policy != "off").map(|policy| {
+            format!("reschedule:{policy} is kept with the container; Wharf does not move containers off lost nodes yet")
+        });
+        binds.chain(stays).collect()
     }
+}
+
+/// A create as an engine understands it.
+#[derive(Debug)]
+pub(crate) struct ForEngine {
+    /// The body.
+    pub(crate) body: String,
+    /// Networks that it has to be connected to afterwards, and how, because its engine takes one at a time.
+    pub(crate) further: Vec<(String, Value)>,
+}
+
+/// Takes out all networks but the one of the network mode. On older engines an address of hardware is the container's.
+fn keep_one_network(body: &mut Map<String, Value>) -> Vec<(String, Value)> {
+    let mode = body.get("HostConfig").and_then(|host| host.get("NetworkMode")).and_then(Value::as_str);
+    let mode = mode.unwrap_or_default().to_owned();
+    let endpoints = body.get_mut("NetworkingConfig").and_then(|config| config.get_mut("EndpointsConfig"));
+    let Some(endpoints) = endpoints.and_then(Value::as_object_mut) else { return Vec::new() };
+    let Some(first) = endpoints.keys().find(|name| **name == mode).or_else(|| endpoints.keys().next()).cloned() else {
+        return Vec::new();
+    };
+    let (kept, further) = std::mem::take(endpoints).into_iter().partition::<Vec<_>, _>(|(name, _)| *name == first);
+    let address = kept.iter().find_map(|(_, endpoint)| endpoint.get("MacAddress")).cloned();
+    endpoints.extend(kept);
+    let has_one = body.get("MacAddress").and_then(Value::as_str).is_some_and(|address| !address.is_empty());
+    if let (Some(address), false) = (address, has_one) {
+        body.insert("MacAddress".to_owned(), address);
+    }
+    further
+}
+
+/// Sets a label of a request. Labels that are no object are the engine's to refuse.
+pub(super) fn set_label(body: &mut Map<String, Value>, key: &str, value: &str) {
+    let labels = body.entry("Labels").or_insert(Value::Null);
+    if labels.is_null() {
+        *labels = Value::Object(Map::new());
+    }
+    if let Some(labels) = labels.as_object_mut() {
+        labels.insert(key.to_owned(), Value::String(value.to_owned()));
+    }
+}
+
+/// Clients of the API's first years ask for resources beside `HostConfig` instead of in it.
+fn fold_legacy(body: &mut Map<String, Value>) {
+    for (old, new) in
+        [("Memory", "Memory"), ("MemorySwap", "MemorySwap"), ("CpuShares", "CpuShares"), ("Cpuset", "CpusetCpus")]
+    {
+        let Some(value) = body.remove(old).filter(|value| !matches!(value.as_i64(), Some(0)) && *value != "") else {
+            continue;
+        };
+        let host = body.entry("HostConfig").or_insert(Value::Null);
+        if host.is_null() {
+            *host = Value::Object(Map::new());
+        }
+        let Some(host) = host.as_object_mut() else { return };
+        let has = host.get(new).is_some_and(|known| !matches!(known.as_i64(), Some(0)) && *known != "");
+        if !has && !value.is_null() {
+            host.insert(new.to_owned(), value);
+        }
+    }
+}
+
+/// The newest of the fields that are asked for and that older engines would leave out in silence, where that would make it
+/// another container.
+fn needed_api(body: &Map<String, Value>) -> Option<(ApiVersion, &'static str)> {
+    let api = |minor| ApiVersion::new(1, minor);
+    let set = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => false,
+        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        Some(_) => true,
+    };
+    let host = body.get("HostConfig");
+    let mounts = || host.and_then(|host| host.get("Mounts")).and_then(Value::as_array).into_iter().flatten();
+    let endpoints = body.get("NetworkingConfig").and_then(|config| config.get("EndpointsConfig"));
+    let endpoints = || endpoints.and_then(Value::as_object).into_iter().flat_map(|endpoints| endpoints.values());
+    let health = body.get("Healthcheck");
+    [
+        (api(48), "an image mount", mounts().any(|mount| mount.get("Type").is_some_and(|kind| kind == "image"))),
+        (api(48), "GwPriority", endpoints().any(|endpoint| set(endpoint.get("GwPriority")))),
+        (api(44), "Healthcheck.StartInterval", set(health.and_then(|health| health.get("StartInterval")))),
+        (api(43), "HostConfig.Annotations", set(host.and_then(|host| host.get("Annotations")))),
+        (api(42), "a cluster mount", mounts().any(|mount| mount.get("Type").is_some_and(|kind| kind == "cluster"))),
+    ]
+    .into_iter()
+    .find_map(|(version, what, asked)| asked.then_some((version, what)))
 }
 
 /// Docker's rule, in Docker's words.
@@ -157,8 +275,9 @@ fn container_port(text: &str) -> Option<(u16, Transport)> {
     Some((port.parse().ok()?, Transport::parse(transport)?))
 }
 
-fn published(host: &HostView) -> Result<Vec<PublishedPort>, Error> {
-    let mut ports = Vec::new();
+/// The ports that are published, and the ranges of which any one is.
+fn published(host: &HostView) -> Result<(Vec<PublishedPort>, Vec<PortRange>), Error> {
+    let (mut ports, mut ranges) = (Vec::new(), Vec::new());
     for (port, bindings) in host.port_bindings.iter().flatten() {
         let bad = |what: &str| Error::invalid(format!("invalid port specification: {what:?}"));
         let (container, transport) = container_port(port).ok_or_else(|| bad(port))?;
@@ -173,8 +292,10 @@ fn published(host: &HostView) -> Result<Vec<PublishedPort>, Error> {
             let host = match binding.port.as_deref().unwrap_or("") {
                 "" | "0" => None,
                 text => match text.split_once('-') {
-                    // Of a range the engine takes any that is free: nothing to be had exclusively.
-                    Some((first, last)) if number(first)? <= number(last)? => None,
+                    Some((first, last)) if number(first)? <= number(last)? => {
+                        ranges.push(PortRange { address, first: number(first)?, last: number(last)?, transport });
+                        continue;
+                    }
                     Some(_) => return Err(bad(text)),
                     None => Some(number(text)?),
                 },
@@ -182,7 +303,7 @@ fn published(host: &HostView) -> Result<Vec<PublishedPort>, Error> {
             ports.push(PublishedPort { address, host, container, transport });
         }
     }
-    Ok(ports)
+    Ok((ports, ranges))
 }
 
 #[cfg(test)]

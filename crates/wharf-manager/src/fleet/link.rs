@@ -126,6 +126,11 @@ impl Link {
         format!("/v{spoken}{rest}")
     }
 
+    /// Whether the engine speaks this version of the API, as far as is known.
+    pub(crate) fn speaks(&self, version: ApiVersion) -> bool {
+        self.up.borrow().is_none_or(|versions| version <= versions.newest)
+    }
+
     /// Sends a request and gives the head of the answer; given up when the engine is found not to answer.
     ///
     /// # Errors

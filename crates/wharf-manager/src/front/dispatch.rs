@@ -11,9 +11,10 @@ use super::{
     Peer,
     answer::failure,
     call::{App, Call},
+    newer::Newer,
     routes::{self, Answer},
 };
-use crate::{API_NEWEST, API_OLDEST, Error, SERVER};
+use crate::{API_NEWEST, API_OLDEST, Error, SERVER, view::query::Query};
 
 /// Answers any request whatever.
 pub(crate) async fn answer(app: App, request: Request<Incoming>, peer: Peer) -> Response<Body> {
@@ -32,7 +33,7 @@ pub(crate) async fn answer(app: App, request: Request<Incoming>, peer: Peer) -> 
     response
 }
 
-async fn route(app: App, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Error> {
+async fn route(app: App, mut request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Error> {
     if matches!(peer, Peer::Tcp(_)) {
         refuse_web_pages(request.headers())?;
     }
@@ -42,6 +43,11 @@ async fn route(app: App, request: Request<Incoming>, peer: Peer) -> Result<Respo
         // Docker's words for both a path and a method that it does not know.
         return Err(Error::not_found("page not found"));
     };
+    if let Some(query) = request.uri().query()
+        && let Some(newer) = Newer::of(request.method(), route.path, &Query::parse(query)?)
+    {
+        request.extensions_mut().insert(newer);
+    }
     match route.answer {
         Answer::Refuse(class, why) => Err(Error::new(class, why)),
         Answer::Local(handler)
@@ -129,7 +135,7 @@ mod tests {
     #[test]
     fn a_version_out_of_range_is_refused_in_dockers_words() {
         let refusal = |path| version(path).unwrap_err().message;
-        assert_eq!(refusal("/v9.99/info"), "client version 9.99 is too new. Maximum supported API version is 1.41");
+        assert_eq!(refusal("/v9.99/info"), "client version 9.99 is too new. Maximum supported API version is 1.51");
         assert!(
             refusal("/v1.10/info").starts_with("client version 1.10 is too old. Minimum supported API version is 1.24")
         );

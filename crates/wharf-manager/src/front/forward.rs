@@ -1,14 +1,14 @@
 //! Passing a request on to an engine, and its answer back, as streams; upgraded where both want it.
 
 use futures_util::StreamExt;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use wharf_engine::{Body, empty, incoming};
 use wharf_model::Node;
 
-use super::answer::of_engine;
+use super::{answer::of_engine, hijack, newer::Newer};
 use crate::{Error, fleet::Link};
 
 /// Headers that speak of one connection only, and of its engine rather than of us.
@@ -45,6 +45,13 @@ pub(crate) async fn forward_body(
     path: &str,
 ) -> Result<Response<Body>, Error> {
     let (mut parts, body) = request.into_parts();
+    if let Some(newer) = parts.extensions.remove::<Newer>() {
+        newer.check(link, node)?;
+    }
+    let raw = hijack::take_mark(&mut parts.headers);
+    if raw {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
     let client = parts.extensions.remove::<OnUpgrade>().filter(|_| wants_upgrade(&parts.headers));
     parts.uri = path.parse::<Uri>().map_err(|error| Error::invalid(format!("{path:?} is not a path: {error}")))?;
     clean(&mut parts.headers, client.is_some());
@@ -59,7 +66,7 @@ pub(crate) async fn forward_body(
     let engine = hyper::upgrade::on(&mut response);
     tokio::spawn(splice(client, engine));
     let (mut parts, _) = response.into_parts();
-    clean(&mut parts.headers, true);
+    clean(&mut parts.headers, !raw);
     Ok(Response::from_parts(parts, empty()))
 }
 

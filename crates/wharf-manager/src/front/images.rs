@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 use http::{Method, Response, StatusCode};
 use serde_json::Value;
 use wharf_engine::{Body, wire::Touched};
-use wharf_model::{Node, Snapshot};
+use wharf_model::{Image, Node, Snapshot};
 
 use super::{
     answer::{json, nothing, of_engine},
     call::{App, Call},
     forward::forward,
+    newer::Newer,
 };
 use crate::{API_NEWEST, Error, view};
 
@@ -21,23 +22,31 @@ const CHANGE_WITHIN: Duration = Duration::from_secs(120);
 pub(crate) async fn list(call: Call) -> Result<Response<Body>, Error> {
     let query = view::images::ListQuery::parse(&call.query()?)?;
     let snapshot = call.snapshot();
-    if !query.all {
-        return Ok(json(view::images::list(&snapshot, &query)?));
+    if !query.all && query.extras.is_empty() {
+        return Ok(json(view::images::list(&snapshot, &query, call.version)?));
     }
-    Ok(json(view::images::list(&with_intermediate(&call.app, &snapshot).await, &query)?))
+    Ok(json(view::images::list(&asked_for(&call.app, &snapshot, &query).await, &query, call.version)?))
 }
 
-/// The fleet with the images that only builds have made and nobody named: they are not kept in mind, but asked for.
-async fn with_intermediate(app: &App, snapshot: &Snapshot) -> Snapshot {
-    let asked = snapshot.nodes().filter(|node| node.is_healthy()).map(|node| async move {
-        let link = app.fleet.link(node.id)?;
-        let listed = link.call(Method::GET, &link.path(API_NEWEST, "/images/json?all=1"), None, CHANGE_WITHIN).await;
-        let images = listed.ok().and_then(|listed| wharf_engine::wire::images(&listed).ok())?.0;
-        let mut node = Node::clone(node);
-        for image in images {
-            node.images.entry(image.id).or_insert_with(|| Arc::new(image));
+/// The fleet with what is not kept in mind of its images, but asked for: those that only builds have made and nobody named,
+/// and what is costly to find out.
+async fn asked_for(app: &App, snapshot: &Snapshot, query: &view::images::ListQuery) -> Snapshot {
+    let all = query.all.then_some("all").into_iter();
+    let flags: Vec<_> = all.chain(query.extras.iter().copied()).map(|flag| format!("{flag}=1")).collect();
+    let path = format!("/images/json?{}", flags.join("&"));
+    let asked = snapshot.nodes().filter(|node| node.is_healthy()).map(|node| {
+        let path = &path;
+        async move {
+            let link = app.fleet.link(node.id)?;
+            let listed = link.call(Method::GET, &link.path(API_NEWEST, path), None, CHANGE_WITHIN).await;
+            let images = listed.ok().and_then(|listed| wharf_engine::wire::images(&listed).ok())?.0;
+            let mut node = Node::clone(node);
+            for image in images {
+                let tagged = node.images.get(&image.id).map_or(Some(image.created), |known| known.tagged);
+                node.images.insert(image.id, Arc::new(Image { tagged, ..image }));
+            }
+            Some(node)
         }
-        Some(node)
     });
     let mut complete = snapshot.clone();
     for node in futures_util::future::join_all(asked).await.into_iter().flatten() {
@@ -90,9 +99,11 @@ pub(crate) async fn remove(call: Call) -> Result<Response<Body>, Error> {
     if answering.is_empty() {
         return Err(Error::unavailable(format!("image {} is only on nodes that do not answer", call.captured.name)));
     }
+    let newer = call.request.extensions().get::<Newer>().copied();
     let mut removed: Vec<Value> = Vec::new();
     for node in answering {
         let link = call.app.link(node, "the image")?;
+        newer.map_or(Ok(()), |newer| newer.check(&link, node))?;
         let path = link.path(call.version, &call.with_query(&call.captured.with_name(&call.captured.name)));
         let answer = link.call(Method::DELETE, &path, None, CHANGE_WITHIN).await;
         link.observe(Touched::Images).await;

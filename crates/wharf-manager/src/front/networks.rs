@@ -49,7 +49,7 @@ pub(crate) async fn create(call: Call) -> Result<Response<Body>, Error> {
     let labels = body.get("Labels").and_then(Value::as_object).cloned().unwrap_or_default();
     let (name, (link, node)) = match given.split_once('/') {
         Some((node, name)) => (name, choose::named(&app, node)?),
-        None => (given.as_str(), choose::home(&app, &labels)?),
+        None => (given.as_str(), choose::home(&app, &labels, &[])?),
     };
     let snapshot = app.fleet.snapshot();
     let same = |node: &Arc<Node>| node.networks.values().any(|network| &*network.name == name);

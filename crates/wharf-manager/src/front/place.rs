@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::oneshot;
 use wharf_engine::{Body, Error as EngineError, wire::Touched};
 use wharf_model::{ApiVersion, ContainerId, Node};
@@ -13,6 +14,7 @@ use wharf_model::{ApiVersion, ContainerId, Node};
 use super::{
     answer::{of_engine, with_status},
     call::{App, Call},
+    platform,
 };
 use crate::{
     Error,
@@ -82,12 +84,15 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
     let mut creation = Creation::new();
     let mut excluded = BTreeSet::new();
     let mut failure = None;
-    for _ in 0..ATTEMPTS {
+    // What the image runs on, once a node has been chosen of another kind than those that have it.
+    let mut runs_on = None;
+    for _ in 0..=ATTEMPTS {
         creation.next();
         let snapshot = app.fleet.snapshot();
-        let mut request = CreateRequest::parse(&wish.body, wish.name.as_deref(), &snapshot)?;
+        let mut request = CreateRequest::parse(&wish.body, wish.name.as_deref(), wish.platform.as_deref(), &snapshot)?;
         let image = image(app, &request.image).await?;
         request.workload.exclude.clone_from(&excluded);
+        request.workload.platform = request.workload.platform.or_else(|| runs_on.clone());
         let (promise, _) = match (app.fleet.place(request.workload.clone()).await, failure.take()) {
             (Ok(placed), _) => placed,
             // With the node that failed left out there is none: what it failed with is the better explanation.
@@ -95,6 +100,13 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
             (Err(error), None) => return Err(error),
         };
         let Some(node) = promise.node().and_then(|id| snapshot.node(id).cloned()) else { continue };
+        if request.workload.platform.is_none()
+            && let Some(platform) = platform::of_image(app, &snapshot, &image, &node).await?
+            && !platform::runs_on(&platform, &node)
+        {
+            runs_on = Some(platform);
+            continue;
+        }
         let tried = attempt(app, wish, &request, &image, &node, &creation).await;
         match tried {
             Ok(made) => {
@@ -145,8 +157,8 @@ async fn attempt(
         query.extend(value.as_ref().map(|value| format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))));
     }
     let path = link.path(wish.version, &format!("/containers/create?{}", query.join("&")));
-    let body = request.body_with_label(MARK, &creation.to_string()).map_err(Failed::For)?;
-    let create = link.call(Method::POST, &path, Some(body.into()), CREATE_WITHIN);
+    let sent = request.for_engine(node, MARK, &creation.to_string());
+    let create = link.call(Method::POST, &path, Some(sent.body.into()), CREATE_WITHIN);
     let unlike = |id| id == node.id || request.workload.exclude.contains(&id);
     let answered = tokio::select! {
         answered = create => Some(answered),
@@ -173,6 +185,10 @@ async fn attempt(
             }
         },
     };
+    if let Err(error) = connect(&link, node, wish.version, &answer.id, &sent.further).await {
+        discard(&link, &answer.id).await;
+        return Err(Failed::For(error));
+    }
     let mut warnings = answer.warnings.take().unwrap_or_default();
     warnings.extend(request.warnings(&node.name));
     answer.warnings = Some(warnings);
@@ -180,6 +196,23 @@ async fn attempt(
         link.observe_new(id).await;
     }
     Ok(Made { link, answer })
+}
+
+/// Connects a container to further networks, before anybody can start it.
+async fn connect(
+    link: &Link,
+    node: &Node,
+    version: ApiVersion,
+    id: &str,
+    networks: &[(String, Value)],
+) -> Result<(), Error> {
+    for (network, endpoint) in networks {
+        let path = format!("/networks/{}/connect", utf8_percent_encode(network, NON_ALPHANUMERIC));
+        let body = serde_json::json!({ "Container": id, "EndpointConfig": endpoint }).to_string();
+        let connected = link.call(Method::POST, &link.path(version, &path), Some(body.into()), CREATE_WITHIN).await;
+        connected.map_err(|error| of_engine(&error, node))?;
+    }
+    Ok(())
 }
 
 /// The container that an attempt has made after all.

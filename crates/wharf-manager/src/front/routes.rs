@@ -8,7 +8,7 @@ use wharf_model::Class;
 
 use super::{
     archive, build, call::Call, containers, events, everywhere, images, local, networks, owner, pattern::Pattern,
-    place, pull, registry, volumes,
+    place, plugins, pull, registry, volumes,
 };
 use crate::Error;
 
@@ -41,7 +41,6 @@ pub(crate) enum Answer {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route {
     pub(crate) method: &'static Method,
-    #[cfg_attr(not(test), expect(dead_code, reason = "the tests compare it with the specification"))]
     pub(crate) path: &'static str,
     pub(crate) pattern: Pattern,
     pub(crate) answer: Answer,
@@ -68,18 +67,6 @@ macro_rules! rows {
 }
 
 macro_rules! answer {
-    (NotYet $what:literal) => {
-        Answer::Refuse(
-            Class::Unsupported,
-            concat!($what, " is not served by Wharf yet; ask one engine for it with docker -H tcp://NODE:2375"),
-        )
-    };
-    (NoPlugin) => {
-        Answer::Refuse(
-            Class::NotFound,
-            "no such plugin: plugins are not served by Wharf yet; ask one engine for them with docker -H tcp://NODE:2375",
-        )
-    };
     (NoSwarm) => {
         Answer::Refuse(
             Class::Unavailable,
@@ -122,7 +109,7 @@ pub(crate) const ROUTES: &[Route] = rows![
     // images
     GET "/images/json" Snapshot(images::list);
     POST "/build" Place(build::build);
-    POST "/build/prune" Every(everywhere::prune);
+    POST "/build/prune" Every(everywhere::prune_builds);
     POST "/images/create" Place(pull::create);
     GET "/images/{image}/json" AnyHolder(images::read);
     GET "/images/{image}/history" AnyHolder(images::read);
@@ -152,7 +139,9 @@ pub(crate) const ROUTES: &[Route] = rows![
     POST "/volumes/create" Place(volumes::create);
     GET "/volumes/{volume}" Owner(volumes::inspect);
     DELETE "/volumes/{volume}" Owner(volumes::remove);
-    POST "/volumes/prune" Every(everywhere::prune);
+    // Cluster volumes are Swarm's.
+    PUT "/volumes/{volume}" NoSwarm();
+    POST "/volumes/prune" Every(everywhere::prune_volumes);
     // networks
     GET "/networks" Snapshot(networks::list);
     GET "/networks/{network}" Owner(networks::inspect);
@@ -162,18 +151,17 @@ pub(crate) const ROUTES: &[Route] = rows![
     POST "/networks/{network}/disconnect" Owner(networks::connect);
     POST "/networks/prune" Every(everywhere::prune);
     // plugins
-    GET "/plugins" NotYet("docker plugin ls");
-    GET "/plugins/privileges" NotYet("docker plugin install");
-    POST "/plugins/pull" NotYet("docker plugin install");
-    // `docker inspect NAME` asks here, too: what it looks for is no plugin.
-    GET "/plugins/{plugin}/json" NoPlugin();
-    DELETE "/plugins/{plugin}" NotYet("docker plugin rm");
-    POST "/plugins/{plugin}/enable" NotYet("docker plugin enable");
-    POST "/plugins/{plugin}/disable" NotYet("docker plugin disable");
-    POST "/plugins/{plugin}/upgrade" NotYet("docker plugin upgrade");
-    POST "/plugins/create" NotYet("docker plugin create");
-    POST "/plugins/{plugin}/push" NotYet("docker plugin push");
-    POST "/plugins/{plugin}/set" NotYet("docker plugin set");
+    GET "/plugins" Every(plugins::list);
+    GET "/plugins/privileges" Place(registry::ask);
+    POST "/plugins/pull" Place(plugins::pull);
+    GET "/plugins/{plugin}/json" Owner(plugins::of_node);
+    DELETE "/plugins/{plugin}" Owner(plugins::of_node);
+    POST "/plugins/{plugin}/enable" Owner(plugins::of_node);
+    POST "/plugins/{plugin}/disable" Owner(plugins::of_node);
+    POST "/plugins/{plugin}/upgrade" Owner(plugins::of_node);
+    POST "/plugins/create" Place(plugins::create);
+    POST "/plugins/{plugin}/push" Owner(plugins::of_node);
+    POST "/plugins/{plugin}/set" Owner(plugins::of_node);
     // swarm mode
     GET "/nodes" NoSwarm();
     GET "/nodes/{node}" NoSwarm();
@@ -207,7 +195,10 @@ pub(crate) const ROUTES: &[Route] = rows![
     POST "/configs/{config}/update" NoSwarm();
     // the rest
     GET "/distribution/{image}/json" Place(registry::ask);
-    POST "/session" NotYet("BuildKit (set DOCKER_BUILDKIT=0 for the classic builder)");
+    POST "/session" Place(build::buildkit);
+    // Not in the reference: clients have them from the engine's source.
+    POST "/grpc" Place(build::buildkit);
+    POST "/build/cancel" Place(build::cancel);
 ];
 
 #[cfg(test)]

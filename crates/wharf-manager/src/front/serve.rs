@@ -7,7 +7,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{App, Listener, dispatch, listen::Connection};
+use super::{App, Listener, dispatch, hijack::Hijackable, listen::Connection};
 
 /// Open connections of all clients together; further ones wait in the kernel's queue. `docker run -d` may leave one
 /// behind that waits for its container, so this is generous.
@@ -70,7 +70,7 @@ async fn connection_task(app: App, connection: Connection, stop: CancellationTok
         .half_close(false)
         .preserve_header_case(true)
         .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Hijackable::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {

@@ -14,7 +14,7 @@ use super::{
     choose,
     forward::forward,
 };
-use crate::{Error, view};
+use crate::{Error, create, view};
 
 /// An engine that makes a volume makes a folder, or asks a driver.
 const CHANGE_WITHIN: Duration = Duration::from_secs(60);
@@ -52,13 +52,14 @@ pub(crate) async fn create(call: Call) -> Result<Response<Body>, Error> {
     let mut body = body.map_err(|error| Error::invalid(format!("invalid JSON: {error}")))?;
     let given = body.get("Name").and_then(Value::as_str).unwrap_or("").to_owned();
     let labels = body.get("Labels").and_then(Value::as_object).cloned().unwrap_or_default();
+    let allowed = create::whitelists(body.get("Labels"))?;
     let snapshot = app.fleet.snapshot();
     let (name, (link, node)) = match given.split_once('/') {
         Some((node, name)) => (name, choose::named(&app, node)?),
-        None if given.is_empty() => ("", choose::home(&app, &labels)?),
+        None if given.is_empty() => ("", choose::home(&app, &labels, &allowed)?),
         None => match view::volumes::resolve(&snapshot, &given) {
             Ok((node, _)) => (given.as_str(), choose::named(&app, &snapshot_name(&snapshot, node))?),
-            Err(error) if error.class == Class::NotFound => (given.as_str(), choose::home(&app, &labels)?),
+            Err(error) if error.class == Class::NotFound => (given.as_str(), choose::home(&app, &labels, &allowed)?),
             Err(error) => return Err(error),
         },
     };

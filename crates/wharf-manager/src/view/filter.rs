@@ -9,12 +9,13 @@ use crate::Error;
 /// A pattern of a user may not make us build a machine larger than this.
 const PATTERN_LIMIT: usize = 1 << 20;
 
-/// Whether labels fulfil all `label` filters: `key`, or `key=value`.
-pub(super) fn labels(filters: &Filters, labels: &Labels) -> bool {
-    filters.of("label").all(|wanted| match wanted.split_once('=') {
+/// Whether labels fulfil all `label` filters: `key`, or `key=value`; and none of `label!`, which only prunes have.
+pub(crate) fn labels(filters: &Filters, labels: &Labels) -> bool {
+    let has = |wanted: &str| match wanted.split_once('=') {
         Some((key, value)) => labels.get(key) == Some(value),
         None => labels.contains_key(wanted),
-    })
+    };
+    filters.of("label").all(has) && !filters.of("label!").any(has)
 }
 
 /// Whether a node fulfils the `node` filter: by its name, its engine's id or its address.

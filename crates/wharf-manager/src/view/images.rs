@@ -10,7 +10,7 @@ use std::{
 
 use regex::Regex;
 use serde_json::{Map, Value, json};
-use wharf_model::{IdPrefix, Image, ImageId, Node, NodeId, Snapshot, Timestamp};
+use wharf_model::{ApiVersion, IdPrefix, Image, ImageId, Node, NodeId, Snapshot, Timestamp};
 
 use super::{
     filter,
@@ -20,6 +20,12 @@ use crate::Error;
 
 /// Docker's filters, and `node`.
 const FILTERS: [&str; 6] = ["before", "dangling", "label", "node", "reference", "since"];
+
+/// The version of the API from which on an image without a name has none.
+const NO_NAME_IS_NONE: ApiVersion = ApiVersion::new(1, 43);
+
+/// The version of the API from which on images have one size.
+const NO_VIRTUAL_SIZE: ApiVersion = ApiVersion::new(1, 44);
 
 /// An image and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +119,8 @@ pub(crate) fn having<'a>(snapshot: &'a Snapshot, reference: &str, image: &FleetI
 pub(crate) struct ListQuery {
     /// With those that only builds have made, which only the engines know.
     pub(crate) all: bool,
+    /// What else only the engines know: `shared-size=1&manifests=1`.
+    pub(crate) extras: Vec<&'static str>,
     filters: Filters,
     dangling: Option<bool>,
     references: Vec<Regex>,
@@ -127,7 +135,8 @@ impl ListQuery {
         let filters = query.filters(&FILTERS)?;
         let dangling = filters.flag("dangling")?;
         let references = filters.of("reference").map(glob).collect::<Result<_, _>>()?;
-        Ok(Self { all: query.flag("all"), filters, dangling, references })
+        let extras = ["shared-size", "manifests"].into_iter().filter(|key| query.flag(key)).collect();
+        Ok(Self { all: query.flag("all"), extras, filters, dangling, references })
     }
 }
 
@@ -143,7 +152,7 @@ struct Merged<'a> {
 ///
 /// # Errors
 /// [`wharf_model::Class::NotFound`] if `before` or `since` name no image.
-pub(crate) fn list(snapshot: &Snapshot, query: &ListQuery) -> Result<Vec<u8>, Error> {
+pub(crate) fn list(snapshot: &Snapshot, query: &ListQuery, version: ApiVersion) -> Result<Vec<u8>, Error> {
     let bound = |key: &str| -> Result<Option<Timestamp>, Error> {
         let Some(reference) = query.filters.of(key).next() else { return Ok(None) };
         let image = resolve(snapshot, reference)?;
@@ -166,7 +175,7 @@ pub(crate) fn list(snapshot: &Snapshot, query: &ListQuery) -> Result<Vec<u8>, Er
             && filter::labels(&query.filters, &image.newest.labels)
             && (query.references.is_empty() || query.references.iter().any(reference))
     });
-    let entries: Vec<Value> = kept.map(|image| entry(&image)).collect();
+    let entries: Vec<Value> = kept.map(|image| entry(&image, version)).collect();
     serde_json::to_vec(&entries).map_err(|error| Error::internal(error.to_string()))
 }
 
@@ -200,15 +209,21 @@ fn merged<'a>(snapshot: &'a Snapshot, filters: &Filters) -> BTreeMap<ImageId, Me
     merged
 }
 
-fn entry(image: &Merged<'_>) -> Value {
+/// An image's entry in the form of a version of the API, whatever its engine speaks.
+fn entry(image: &Merged<'_>, version: ApiVersion) -> Value {
     let mut entry: Map<String, Value> = serde_json::from_str(&image.newest.entry).unwrap_or_default();
-    // Docker's form of "no name" in this version of its API.
+    // "No name" was a name of its own before 1.43, and is none since.
     let or_none = |names: &BTreeSet<&str>, none: &str| {
-        if names.is_empty() { json!([none]) } else { json!(names) }
+        if names.is_empty() && version < NO_NAME_IS_NONE { json!([none]) } else { json!(names) }
     };
     entry.insert("RepoTags".to_owned(), or_none(&image.tags, "<none>:<none>"));
     let digests = if image.tags.is_empty() { or_none(&image.digests, "<none>@<none>") } else { json!(image.digests) };
     entry.insert("RepoDigests".to_owned(), digests);
+    if version >= NO_VIRTUAL_SIZE {
+        entry.remove("VirtualSize");
+    } else if let (false, Some(size)) = (entry.contains_key("VirtualSize"), entry.get("Size").cloned()) {
+        entry.insert("VirtualSize".to_owned(), size);
+    }
     Value::Object(entry)
 }
 

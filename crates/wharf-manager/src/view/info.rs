@@ -207,7 +207,7 @@ fn of_node(lines: &mut Lines, node: &Node) {
         let reserved = node.load().reserved;
         lines.add("  └ Reserved CPUs", format_args!("{} / {}", reserved.cpus, engine.total.cpus));
         lines.add("  └ Reserved Memory", format_args!("{} / {}", reserved.memory, engine.total.memory));
-        let labels: Vec<_> = engine.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let labels: Vec<_> = node.all_labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
         lines.add("  └ Labels", labels.join(", "));
     }
     if let Some(error) = &node.error {

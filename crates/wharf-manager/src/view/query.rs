@@ -53,6 +53,17 @@ impl Query {
         pairs.collect::<Vec<_>>().join("&")
     }
 
+    /// The query with another name of a key.
+    pub(crate) fn renamed(&self, key: &str, name: &str) -> Self {
+        let name = |known: &String| if known == key { name.to_owned() } else { known.clone() };
+        Self(self.0.iter().map(|(known, value)| (name(known), value.clone())).collect())
+    }
+
+    /// The query as text.
+    pub(crate) fn text(&self) -> String {
+        self.with("", "")
+    }
+
     /// Docker's rule: nothing, `0`, `no`, `false` and `none` are false, all else is true.
     pub(crate) fn flag(&self, key: &str) -> bool {
         let value = self.get(key).unwrap_or("").trim().to_ascii_lowercase();
@@ -84,7 +95,10 @@ impl Query {
 
 impl Filters {
     /// Reads both of Docker's forms: `{"label":["a=b"]}` and `{"label":{"a=b":true}}`.
-    fn parse(text: &str) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// [`wharf_model::Class::Invalid`] if it is neither.
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let bad = || Error::invalid(format!("invalid filters {text:?}: want JSON such as {{\"label\":[\"a=b\"]}}"));
         if text.is_empty() {
             return Ok(Self::default());
@@ -109,6 +123,22 @@ impl Filters {
             }
         }
         Ok(Self(read))
+    }
+
+    /// The filters without those of a key.
+    pub(crate) fn without(&self, key: &str) -> Self {
+        Self(
+            self.0
+                .iter()
+                .filter(|(known, _)| *known != key)
+                .map(|(key, values)| (key.clone(), values.clone()))
+                .collect(),
+        )
+    }
+
+    /// The form that engines read.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::json!(self.0).to_string()
     }
 
     /// The values of that key; none if it is not filtered by.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wharf_model::*;
 
 use super::*;
-use crate::{Expression, Reason, Requirement, Strategy};
+use crate::{Expression, Platform, Reason, Requirement, Strategy};
 
 const GIB: u64 = 1 << 30;
 
@@ -197,4 +197,115 @@ proptest! {
             prop_assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len());
         }
     }
+}
+
+fn with(change: impl FnOnce(&mut Workload)) -> Workload {
+    let mut want = Workload::default();
+    change(&mut want);
+    want
+}
+
+fn expressions(texts: &[&str]) -> Vec<Expression> {
+    texts.iter().map(|text| Expression::parse(text).unwrap()).collect()
+}
+
+/// Names the nodes on which a workload may be.
+fn fitting(want: &Workload, snapshot: &Snapshot) -> Vec<u32> {
+    let policy = spread();
+    let verdicts = judge(want, snapshot, &policy, Seed(1));
+    verdicts.filter(|verdict| verdict.outcome.is_ok()).map(|verdict| verdict.node.0).collect()
+}
+
+#[test]
+fn containers_that_keep_apart_do_so_while_they_are_promised() {
+    let mut snapshot = fleet(2);
+    let apart = with(|want| {
+        want.affinities = expressions(&["role!=db"]);
+        want.labels = [("role", "db")].into_iter().collect();
+    });
+    let filled = fill(&mut snapshot, &spread(), &apart, 3);
+    assert_eq!(filled.into_values().collect::<Vec<_>>(), [1, 1], "two of three on two nodes");
+    let refusal = place(&apart, &snapshot, &spread(), Seed(9)).unwrap_err().to_string();
+    assert!(refusal.ends_with("node1, node2: affinity role!=db fails"), "{refusal}");
+    let near = with(|want| want.affinities = expressions(&["role==/^d/"]));
+    assert_eq!(fitting(&near, &snapshot), [1, 2]);
+}
+
+#[test]
+fn affinities_are_to_containers_and_images_by_any_of_their_names() {
+    let mut snapshot = fleet(3);
+    let mut named = with(|_| ());
+    named.name = Some("web_1".into());
+    promise(&mut snapshot, 1, NodeId(2), &named);
+    let mut node = Node::clone(snapshot.node(NodeId(3)).unwrap());
+    let id = ImageId::from_bytes([9; 32]);
+    let image = Image {
+        id,
+        tags: vec!["registry.example:5000/team/redis:7".into()],
+        digests: Vec::new(),
+        created: Timestamp::default(),
+        tagged: None,
+        labels: Labels::default(),
+        entry: "{}".into(),
+    };
+    node.images.insert(id, Arc::new(image));
+    snapshot.put_node(node);
+    let on = |text: &str| fitting(&with(|want| want.affinities = expressions(&[text])), &snapshot);
+    assert_eq!(on("container==web_1"), [2]);
+    assert_eq!(on("container==web_*"), [2]);
+    assert_eq!(on("container!=web_1"), [1, 3]);
+    assert_eq!(on("container==~web_9"), [1, 2, 3], "a wish may fail");
+    for name in
+        ["registry.example:5000/team/redis:7", "registry.example:5000/team/redis", &id.to_string(), "090909090909"]
+    {
+        assert_eq!(on(&format!("image=={name}")), [3], "{name}");
+    }
+    assert_eq!(on("image==redis"), [] as [u32; 0]);
+    let wish = with(|want| want.affinities = expressions(&["container==~web_1"]));
+    assert_eq!(place(&wish, &snapshot, &spread(), Seed(0)).unwrap().node, NodeId(2), "a wish outweighs the spread");
+}
+
+#[test]
+fn slots_whitelists_platforms_and_versions_are_kept() {
+    let mut snapshot = fleet(3);
+    let mut node = Node::clone(snapshot.node(NodeId(1)).unwrap());
+    node.labels = Arc::new([("containerslots".into(), "1".into())].into());
+    node.engine = Some(
+        Engine { api: ApiVersion::new(1, 51), ..Engine::clone(&engine("node1", &[("architecture", "aarch64")])) }
+            .into(),
+    );
+    snapshot.put_node(node);
+    promise(&mut snapshot, 1, NodeId(1), &Workload::default());
+    let reason = |want: &Workload| {
+        let Err(refusal) = place(want, &snapshot, &spread(), Seed(0)) else { return String::new() };
+        refusal.to_string()
+    };
+    assert_eq!(fitting(&Workload::default(), &snapshot), [2, 3], "the slot is promised");
+    let listed = with(|want| want.whitelists = vec![["node1".into(), "node3".into()].into()]);
+    assert_eq!(fitting(&listed, &snapshot), [3]);
+    let only = with(|want| want.whitelists = vec![["node1".into()].into()]);
+    assert!(reason(&only).contains("node2, node3: whitelist node==node1 leaves it out"), "{}", reason(&only));
+    assert!(reason(&only).contains("node1: no available container slots"));
+    snapshot.remove_reservation(ReservationId(1));
+    let arm = with(|want| want.platform = Some(Platform::parse("linux/arm64/v8")));
+    assert_eq!(fitting(&arm, &snapshot), [1, 2, 3], "engines that do not tell are not ruled out");
+    let amd = with(|want| want.platform = Some(Platform::parse("linux/amd64")));
+    assert_eq!(fitting(&amd, &snapshot), [2, 3]);
+    let new = with(|want| want.api = Some((ApiVersion::new(1, 44), "Healthcheck.StartInterval")));
+    assert_eq!(fitting(&new, &snapshot), [1]);
+    let mut policy = spread();
+    policy.without = vec!["platform"];
+    assert_eq!(judge(&new, &snapshot, &policy, Seed(0)).filter(|verdict| verdict.outcome.is_ok()).count(), 3);
+}
+
+#[test]
+fn a_range_of_ports_needs_one_that_is_free() {
+    let mut snapshot = fleet(1);
+    let range = PortRange { address: None, first: 8000, last: 8001, transport: Transport::Tcp };
+    let want = with(|want| want.ranges = vec![range]);
+    promise(&mut snapshot, 1, NodeId(1), &port(8000, None, Transport::Tcp));
+    assert_eq!(fitting(&want, &snapshot), [1]);
+    promise(&mut snapshot, 2, NodeId(1), &port(8001, None, Transport::Tcp));
+    let refusal = place(&want, &snapshot, &spread(), Seed(0)).unwrap_err().to_string();
+    assert!(refusal.ends_with("node1: all ports of 8000-8001/tcp are taken"), "{refusal}");
 }

@@ -1,6 +1,9 @@
 //! Looking into a build's context, a tar archive on its way to the builder, without keeping it from its way for long.
 
+use std::io::Write;
+
 use bytes::Bytes;
+use flate2::write::GzDecoder;
 use futures_util::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
@@ -12,31 +15,92 @@ use crate::Error;
 /// A Dockerfile that does not turn up in so much of a context is not waited for.
 const PEEK_LIMIT: usize = 16 << 20;
 
+/// How a gzip stream begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// At most a thousand times as much comes out of it.
+const BITE: usize = 4 << 10;
+
 /// Tar archives are made of these.
 const BLOCK: usize = 512;
 
-/// Reads a context until its Dockerfile is there: that, if it was found, and the context as if nobody had read from it.
+/// Reads a context until its Dockerfile is there: that, if it was found, and what has been read.
 ///
 /// # Errors
 /// [`wharf_model::Class::Invalid`] if the body breaks off.
-pub(super) async fn peek(mut body: Incoming, name: &str) -> Result<(Option<String>, Body), Error> {
-    let (mut seen, mut at) = (Vec::new(), 0);
+pub(super) async fn peek(body: &mut Incoming, name: &str) -> Result<(Option<String>, Bytes), Error> {
+    let (mut seen, mut plain, mut at) = (Vec::new(), Plain::new(), 0);
     let dockerfile = loop {
-        match find(&seen, &mut at, name) {
+        match find(plain.text(), &mut at, name) {
             Found::Content(text) => break Some(text),
             Found::Nothing => break None,
-            Found::NotYet if seen.len() > PEEK_LIMIT => break None,
+            Found::NotYet if plain.text().len() > PEEK_LIMIT => break None,
             Found::NotYet => {}
         }
         let Some(frame) = body.frame().await else { break None };
         let frame = frame.map_err(|error| Error::invalid(format!("the build's context broke off: {error}")))?;
         if let Ok(data) = frame.into_data() {
             seen.extend_from_slice(&data);
+            plain.add(&data);
         }
     };
-    let seen = stream::once(std::future::ready(Ok(Frame::data(Bytes::from(seen)))));
-    let rest = BodyStream::new(body).map(|frame| frame.map_err(BodyError::from));
-    Ok((dockerfile, StreamBody::new(seen.chain(rest)).boxed_unsync()))
+    Ok((dockerfile, seen.into()))
+}
+
+/// A body as if nobody had read from it.
+pub(super) fn whole(seen: Bytes, rest: Incoming) -> Body {
+    let seen = stream::once(std::future::ready(Ok(Frame::data(seen))));
+    let rest = BodyStream::new(rest).map(|frame| frame.map_err(BodyError::from));
+    StreamBody::new(seen.chain(rest)).boxed_unsync()
+}
+
+/// What has been read of an archive, without its compression if that is gzip; the rarer ones are left to the builder.
+enum Plain {
+    Unknown(Vec<u8>),
+    AsItIs(Vec<u8>),
+    Gzip(Box<GzDecoder<Vec<u8>>>),
+}
+
+impl Plain {
+    fn new() -> Self {
+        Self::Unknown(Vec::new())
+    }
+
+    fn add(&mut self, data: &[u8]) {
+        match self {
+            Self::AsItIs(text) => text.extend_from_slice(data),
+            Self::Gzip(decoder) if decoder.get_ref().len() <= PEEK_LIMIT => {
+                // In small bites: a bomb is defused before it is large. What is no gzip after all is the builder's to refuse.
+                for bite in data.chunks(BITE) {
+                    if decoder.get_ref().len() > PEEK_LIMIT || decoder.write_all(bite).is_err() {
+                        break;
+                    }
+                }
+                decoder.flush().ok();
+            }
+            Self::Gzip(_) => {}
+            Self::Unknown(text) => {
+                text.extend_from_slice(data);
+                if text.len() < GZIP.len() {
+                    return;
+                }
+                let begun = std::mem::take(text);
+                *self = if begun.starts_with(&GZIP) {
+                    Self::Gzip(Box::new(GzDecoder::new(Vec::new())))
+                } else {
+                    Self::AsItIs(Vec::new())
+                };
+                self.add(&begun);
+            }
+        }
+    }
+
+    fn text(&self) -> &[u8] {
+        match self {
+            Self::Unknown(text) | Self::AsItIs(text) => text,
+            Self::Gzip(decoder) => decoder.get_ref(),
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -112,6 +176,22 @@ mod tests {
         assert_eq!(found(&whole[..3080], "Dockerfile"), Found::NotYet);
         assert_eq!(found(&[], "Dockerfile"), Found::NotYet);
         assert_eq!(found(&[0x1f; 600], "Dockerfile"), Found::Nothing, "a compressed archive is left alone");
+    }
+
+    #[test]
+    fn a_compressed_archive_is_looked_into_wherever_it_is_cut() {
+        let whole = archive(&[("a", &"x".repeat(5000)), ("Dockerfile", "FROM busybox")]);
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&whole).unwrap();
+        let packed = encoder.finish().unwrap();
+        for size in [1, 7, packed.len()] {
+            let mut plain = Plain::new();
+            packed.chunks(size).for_each(|data| plain.add(data));
+            assert_eq!(find(plain.text(), &mut 0, "Dockerfile"), Found::Content("FROM busybox".into()), "by {size}");
+        }
+        let mut broken = Plain::new();
+        broken.add(&[0x1f, 0x8b, 1, 2, 3]);
+        assert_eq!(broken.text(), b"");
     }
 
     proptest! {

@@ -4,12 +4,15 @@ use http::Method;
 
 use super::{Answer, ROUTES, find};
 
-/// The API's own specification (Docker's, Apache-2.0).
-const SPECIFICATION: &str = include_str!("../../../api/v1.41.yaml");
+/// The API's own specifications (Docker's, Apache-2.0): of the oldest engines and of the newest.
+const SPECIFICATIONS: [&str; 2] = [include_str!("../../../api/v1.41.yaml"), include_str!("../../../api/v1.51.yaml")];
 
-/// The operations of the specification: lines of two blanks and a path, followed by lines of four blanks and a method.
-fn specified() -> BTreeSet<(String, String)> {
-    let paths = SPECIFICATION.split("\npaths:\n").nth(1).unwrap();
+/// What is served beside, because clients use it: it is in Docker's source alone.
+const UNSPECIFIED: [(&str, &str); 2] = [("POST", "/build/cancel"), ("POST", "/grpc")];
+
+/// The operations of a specification: lines of two blanks and a path, followed by lines of four blanks and a method.
+fn specified(specification: &str) -> BTreeSet<(String, String)> {
+    let paths = specification.split("\npaths:\n").nth(1).unwrap();
     let (mut path, mut operations) = ("", BTreeSet::new());
     for line in paths.lines() {
         if let Some(found) = line.strip_prefix("  /").and_then(|_| line.trim().strip_suffix(':')) {
@@ -33,8 +36,10 @@ fn unnamed(path: &str) -> String {
 
 #[test]
 fn every_operation_of_the_api_has_exactly_one_row() {
-    let specified = specified();
-    assert_eq!(specified.len(), 106, "the specification is read as a whole");
+    let [old, new] = SPECIFICATIONS.map(specified);
+    assert_eq!((old.len(), new.len()), (106, 107), "the specifications are read as a whole");
+    let unspecified = UNSPECIFIED.map(|(method, path)| (method.to_owned(), path.to_owned()));
+    let specified: BTreeSet<_> = old.into_iter().chain(new).chain(unspecified).collect();
     let rows: Vec<_> = ROUTES.iter().map(|route| (route.method.to_string(), unnamed(route.path))).collect();
     let unique: BTreeSet<_> = rows.iter().cloned().collect();
     assert_eq!(unique.len(), rows.len(), "no row stands twice");
@@ -69,7 +74,7 @@ fn refusals_say_why() {
 /// `docs/api.md` as the table has it.
 fn documentation() -> String {
     let mut page = String::from(
-        "# The Docker API over a fleet\n\nOne line per operation of the Docker Engine API 1.41: who answers it. (Made of the \
+        "# The Docker API over a fleet\n\nOne line per operation of the Docker Engine API, 1.41 to 1.51: who answers it. (Made of the \
          manager's own table: `UPDATE_DOCS=1 cargo test -p wharf-manager documentation` writes this page.)\n\n\
          | operation | who answers |\n|---|---|\n",
     );
@@ -81,8 +86,6 @@ fn documentation() -> String {
             Answer::AnyHolder(_) => "an engine that has the image",
             Answer::Every(_) => "all engines concerned, as one",
             Answer::Place(_) => "the engine of the node that is chosen",
-            Answer::Refuse(wharf_model::Class::Unsupported, _) => "not served yet (501)",
-            Answer::Refuse(wharf_model::Class::NotFound, _) => "not served yet (404: there are no plugins here)",
             Answer::Refuse(..) => "refused (503): Wharf is not a swarm",
         };
         page.push_str(&format!("| `{} {}` | {who} |\n", route.method, route.path));

@@ -36,9 +36,18 @@ fn a_name_means_the_image_that_got_it_last() {
 #[test]
 fn one_image_is_one_entry_and_bears_only_the_names_it_means() {
     let query = ListQuery::parse(&Query::parse("").unwrap()).unwrap();
-    let listed: Vec<Value> = serde_json::from_slice(&list(&fleet(), &query).unwrap()).unwrap();
-    let tags: Vec<_> = listed.iter().map(|entry| entry["RepoTags"].clone()).collect();
-    assert_eq!(tags, [json!(["busybox:latest"]), json!(["<none>:<none>"]), json!(["app:latest"]), json!(["app:1"])]);
+    let listed = |minor: u16| -> Vec<Value> {
+        let listed = list(&fleet(), &query, ApiVersion::new(1, minor)).unwrap();
+        serde_json::from_slice(&listed).unwrap()
+    };
+    for (version, none) in [(42, json!(["<none>:<none>"])), (43, json!([]))] {
+        let tags: Vec<_> = listed(version).iter().map(|entry| entry["RepoTags"].clone()).collect();
+        assert_eq!(tags, [json!(["busybox:latest"]), none, json!(["app:latest"]), json!(["app:1"])]);
+    }
+    for entry in listed(43).iter().filter(|entry| entry.get("Size").is_some()) {
+        assert_eq!(entry["VirtualSize"], entry["Size"]);
+    }
+    assert!(listed(44).iter().all(|entry| entry.get("VirtualSize").is_none()));
 }
 
 #[test]
