@@ -35,6 +35,7 @@ mod volumes;
 use self::listen::Peer;
 pub use self::listen::{ListenError, Listener};
 pub(crate) use self::{
+    build::BuildKits,
     call::{App, container},
     execs::Execs,
     serve::serve,

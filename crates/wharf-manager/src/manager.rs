@@ -8,7 +8,7 @@ use wharf_store::discovery::Discovery;
 
 use crate::{
     fleet::{self, Fleet, Orphans},
-    front::{self, App, Execs, Listener, Transfers},
+    front::{self, App, BuildKits, Execs, Listener, Transfers},
 };
 
 /// What a manager is to do.
@@ -53,7 +53,14 @@ impl Manager {
         let watch = config.discovery.watch();
         let supervisor = tokio::spawn(fleet::supervise(fleet.clone(), watch, orphans.clone()));
         let identity = Arc::new(config.identity);
-        let app = App { fleet, orphans, identity, execs: Execs::default(), transfers: Transfers::default() };
+        let app = App {
+            fleet,
+            orphans,
+            identity,
+            execs: Execs::default(),
+            transfers: Transfers::default(),
+            buildkits: BuildKits::default(),
+        };
         Ok(Self { app, supervisor })
     }
 

@@ -36,6 +36,7 @@ pub(crate) async fn save(call: Call) -> Result<Response<Body>, Error> {
 
 /// One archive is one engine's: images that it lacks are brought there first.
 async fn save_all(call: Call, names: Vec<String>) -> Result<Response<Body>, Error> {
+    call.app.buildkits.settle(&call.app).await;
     let snapshot = call.snapshot();
     let mut images = Vec::with_capacity(names.len());
     for name in names {

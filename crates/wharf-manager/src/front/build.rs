@@ -6,7 +6,9 @@
 
 mod context;
 mod dockerfile;
+mod kit;
 
+pub(crate) use self::kit::BuildKits;
 use http::{Method, Response};
 use serde_json::{Map, Value};
 use wharf_engine::{Body, wire::Touched};
@@ -16,7 +18,7 @@ use super::{
     answer::{json, of_engine},
     call::{App, Call},
     choose,
-    forward::{forward, forward_body, passed_back_then},
+    forward::{WhileOpen, forward, forward_body, passed_back_then},
 };
 use crate::{Error, create, view};
 
@@ -75,7 +77,9 @@ pub(crate) async fn cancel(call: Call) -> Result<Response<Body>, Error> {
 pub(crate) async fn buildkit(call: Call) -> Result<Response<Body>, Error> {
     let (link, node) = choose::by_key(&call.app, &call.client)?;
     let path = link.path(call.version, &call.with_query(&call.captured.with_name("")));
-    forward(&link, &node, call.request, &path).await
+    let mut request = call.request;
+    request.extensions_mut().insert(WhileOpen::new(call.app.buildkits.open(node.id)));
+    forward(&link, &node, request, &path).await
 }
 
 /// Brings the images that a build begins with to its builder, as far as the fleet has them; others the builder pulls itself.

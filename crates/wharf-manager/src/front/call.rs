@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use wharf_engine::collect;
 use wharf_model::{ApiVersion, Class, Container, Node, Resolution, Snapshot};
 
-use super::{Execs, Transfers, pattern::Captured};
+use super::{BuildKits, Execs, Transfers, pattern::Captured};
 use crate::{
     Error, Identity,
     fleet::{Fleet, Link, Orphans},
@@ -27,6 +27,7 @@ pub(crate) struct App {
     pub(crate) identity: Arc<Identity>,
     pub(crate) execs: Execs,
     pub(crate) transfers: Transfers,
+    pub(crate) buildkits: BuildKits,
 }
 
 /// A request, with what its path says taken apart.

@@ -24,9 +24,10 @@ pub(crate) async fn answer(app: App, request: Request<Incoming>, peer: Peer) -> 
         tracing::debug!("{method} {path}: {error}");
         failure(&error)
     });
-    let version = HeaderValue::try_from(API_NEWEST.to_string());
     let headers = response.headers_mut();
-    headers.extend(version.map(|version| (header::HeaderName::from_static("api-version"), version)));
+    if let Ok(version) = HeaderValue::try_from(API_NEWEST.to_string()) {
+        headers.insert("api-version", version);
+    }
     headers.insert("docker-experimental", HeaderValue::from_static("false"));
     headers.insert("ostype", HeaderValue::from_static("linux"));
     headers.insert(header::SERVER, HeaderValue::from_static(SERVER));

@@ -1,5 +1,7 @@
 //! Passing a request on to an engine, and its answer back, as streams; upgraded where both want it.
 
+use std::{any::Any, sync::Arc};
+
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
@@ -20,6 +22,16 @@ const OF_THE_CONNECTION: [HeaderName; 6] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
 ];
+
+/// What is to be kept, in a request's extensions, until the raw stream that it becomes has ended.
+#[derive(Clone)]
+pub(crate) struct WhileOpen(#[expect(dead_code, reason = "it is kept for its end alone")] Arc<dyn Any + Send + Sync>);
+
+impl WhileOpen {
+    pub(crate) fn new(kept: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(kept))
+    }
+}
 
 /// Sends a request to an engine under another path, and gives its answer.
 ///
@@ -55,6 +67,7 @@ pub(crate) async fn forward_body(
     let client = parts.extensions.remove::<OnUpgrade>().filter(|_| wants_upgrade(&parts.headers));
     parts.uri = path.parse::<Uri>().map_err(|error| Error::invalid(format!("{path:?} is not a path: {error}")))?;
     clean(&mut parts.headers, client.is_some());
+    let held = parts.extensions.remove::<WhileOpen>();
     let sent = link.send(Request::from_parts(parts, body)).await;
     let mut response = sent.map_err(|error| of_engine(&error, node))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -64,7 +77,10 @@ pub(crate) async fn forward_body(
         return Err(Error::internal("the engine upgraded a connection that nobody asked it to upgrade"));
     };
     let engine = hyper::upgrade::on(&mut response);
-    tokio::spawn(splice(client, engine));
+    tokio::spawn(async move {
+        splice(client, engine).await;
+        drop(held);
+    });
     let (mut parts, _) = response.into_parts();
     clean(&mut parts.headers, !raw);
     Ok(Response::from_parts(parts, empty()))

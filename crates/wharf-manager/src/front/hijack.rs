@@ -21,7 +21,7 @@ const MARK: HeaderName = HeaderName::from_static("x-wharf-raw");
 const ASK: &[u8] = b"\r\nx-wharf-raw: 1\r\nupgrade: tcp";
 
 /// How an upgrade is granted, and what such a client is told instead.
-const GRANTED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n";
+const GRANTED: &[u8] = b"HTTP/1.1 101 ";
 const TOLD: &[u8] = b"HTTP/1.1 200 OK\r\n";
 
 /// How a client is told to send the body it has announced.
@@ -131,7 +131,8 @@ impl AsyncWrite for Hijackable {
         while let Some(written) = this.put_back {
             if written == TOLD.len() {
                 this.raw = true;
-                return Poll::Ready(Ok(GRANTED.len()));
+                // The engine's own words after the number are part of what is put back.
+                return Poll::Ready(Ok(find(bytes, b"\r\n").map_or(bytes.len(), |end| end + 2)));
             }
             match ready!(Pin::new(&mut this.stream).poll_write(cx, &TOLD[written..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -205,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn a_raw_stream_is_asked_for_and_the_answer_put_back() {
         let head = ["POST /v1.41/contai", "ners/c/attach?stream=1 HTTP/1.1\r\nHost: x\r", "\n\r\ntyped"];
-        let (seen, told) = through(&head, "HTTP/1.1 101 Switching Protocols\r\ncontent-type: raw\r\n\r\nout").await;
+        let (seen, told) = through(&head, "HTTP/1.1 101 UPGRADED\r\ncontent-type: raw\r\n\r\nout").await;
         let want = "POST /v1.41/containers/c/attach?stream=1 HTTP/1.1\r\nx-wharf-raw: 1\r\nupgrade: tcp\r\nHost: x\r\n\r\ntyped";
         assert_eq!(seen, want);
         assert_eq!(told, "HTTP/1.1 200 OK\r\ncontent-type: raw\r\n\r\nout");

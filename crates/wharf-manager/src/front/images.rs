@@ -21,6 +21,7 @@ const CHANGE_WITHIN: Duration = Duration::from_secs(120);
 /// `GET /images/json`
 pub(crate) async fn list(call: Call) -> Result<Response<Body>, Error> {
     let query = view::images::ListQuery::parse(&call.query()?)?;
+    call.app.buildkits.settle(&call.app).await;
     let snapshot = call.snapshot();
     if !query.all && query.extras.is_empty() {
         return Ok(json(view::images::list(&snapshot, &query, call.version)?));
@@ -57,12 +58,14 @@ async fn asked_for(app: &App, snapshot: &Snapshot, query: &view::images::ListQue
 
 /// `GET /images/{name}/json`, `GET /images/{name}/history`
 pub(crate) async fn read(call: Call) -> Result<Response<Body>, Error> {
+    call.app.buildkits.settle(&call.app).await;
     let (node, name) = holder(&call)?;
     to_holder(call, &node, &name).await
 }
 
 /// `POST /images/{name}/push`: the engine that has the image pushes it, with the client's credentials.
 pub(crate) async fn push(call: Call) -> Result<Response<Body>, Error> {
+    call.app.buildkits.settle(&call.app).await;
     let (node, _) = holder(&call)?;
     // By its name: that says where it is pushed to.
     let name = call.captured.name.clone();
@@ -71,6 +74,7 @@ pub(crate) async fn push(call: Call) -> Result<Response<Body>, Error> {
 
 /// `POST /images/{name}/tag`: on every node that has the image.
 pub(crate) async fn tag(call: Call) -> Result<Response<Body>, Error> {
+    call.app.buildkits.settle(&call.app).await;
     let snapshot = call.snapshot();
     let image = view::images::resolve(&snapshot, &call.captured.name)?;
     let holders: Vec<_> =
@@ -90,6 +94,7 @@ pub(crate) async fn tag(call: Call) -> Result<Response<Body>, Error> {
 /// `DELETE /images/{name}`: from every node that has it. Nodes whose containers use it come first: if one refuses, none
 /// has lost anything.
 pub(crate) async fn remove(call: Call) -> Result<Response<Body>, Error> {
+    call.app.buildkits.settle(&call.app).await;
     let snapshot = call.snapshot();
     let image = view::images::resolve(&snapshot, &call.captured.name)?;
     let mut nodes: Vec<&Arc<Node>> = view::images::having(&snapshot, &call.captured.name, &image);

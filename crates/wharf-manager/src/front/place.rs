@@ -127,6 +127,7 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
 
 /// The image that a name means; waits a while for what decides that where nodes disagree.
 async fn image(app: &App, reference: &str) -> Result<view::images::FleetImage, Error> {
+    app.buildkits.settle(app).await;
     if view::images::is_undecided(&app.fleet.snapshot(), reference) {
         let decided = app.fleet.wait_for(|snapshot| !view::images::is_undecided(snapshot, reference));
         tokio::time::timeout(LOOK_WITHIN, decided).await.ok();
