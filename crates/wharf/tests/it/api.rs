@@ -4,7 +4,7 @@ use serde_json::Value;
 use crate::fleet::Fleet;
 
 /// Requests that cannot be served, and the beginning of what is said.
-const BAD: [(&str, &str, &str, u16, &str); 18] = [
+const BAD: [(&str, &str, &str, u16, &str); 19] = [
     ("POST", "/v1.41/containers/create", "{\"Image\":", 400, "invalid JSON: EOF"),
     ("POST", "/v1.41/containers/create", "", 400, "invalid JSON: got EOF"),
     ("POST", "/v1.41/containers/create", "[]", 400, "invalid JSON: invalid type"),
@@ -25,7 +25,14 @@ const BAD: [(&str, &str, &str, u16, &str); 18] = [
         400,
         "constraint:x: One of operator",
     ),
-    ("POST", "/v1.41/containers/create", "{\"Image\":\"busybox\",\"Env\":[\"affinity:a==b\"]}", 501, "affinity:a==b"),
+    (
+        "POST",
+        "/v1.41/containers/create",
+        "{\"Image\":\"busybox\",\"Env\":[\"reschedule:x\"]}",
+        400,
+        "invalid reschedule policy: x",
+    ),
+    ("POST", "/v1.51/containers/nothing/stop?signal=INT", "", 404, "No such container: nothing"),
     ("GET", "/v1.41/containers/nothing/json", "", 404, "No such container: nothing"),
     ("GET", "/v1.41/containers/json?limit=x", "", 400, "limit=x: want a whole number"),
     ("GET", "/v1.41/containers/json?filters=%7B%22no%22%3A%5B%221%22%5D%7D", "", 400, "Invalid filter 'no'"),
@@ -61,10 +68,6 @@ pub(crate) fn what_web_pages_can_send_is_refused(fleet: &Fleet) -> anyhow::Resul
 }
 
 pub(crate) fn what_is_not_served_says_so(fleet: &Fleet) -> anyhow::Result<()> {
-    for (method, path) in [("GET", "/plugins"), ("POST", "/plugins/pull"), ("POST", "/session")] {
-        let (status, answer) = fleet.request(method, path, b"")?;
-        ensure!(status == 501 && answer.contains("is not served by Wharf yet"), "{path}: {status} {answer}");
-    }
     // What it would do to one engine must not happen to one of many.
     for (method, path) in [("POST", "/swarm/init"), ("GET", "/services"), ("GET", "/nodes")] {
         let (status, answer) = fleet.request(method, path, b"{}")?;
@@ -77,10 +80,10 @@ pub(crate) fn what_is_not_served_says_so(fleet: &Fleet) -> anyhow::Result<()> {
 
 pub(crate) fn a_newer_or_older_client_is_told(fleet: &Fleet) -> anyhow::Result<()> {
     let (status, answer) = fleet.request("GET", "/v9.99/info", b"")?;
-    ensure!(status == 400 && answer.contains("client version 9.99 is too new. Maximum supported API version is 1.41"));
+    ensure!(status == 400 && answer.contains("client version 9.99 is too new. Maximum supported API version is 1.51"));
     let (status, answer) = fleet.request("GET", "/v1.10/info", b"")?;
     ensure!(status == 400 && answer.contains("client version 1.10 is too old. Minimum supported API version is 1.24"));
-    for version in ["1.24", "1.30", "1.41"] {
+    for version in ["1.24", "1.30", "1.41", "1.51"] {
         let (status, _) = fleet.request("GET", &format!("/v{version}/containers/json"), b"")?;
         ensure!(status == 200, "{version}");
     }
@@ -92,9 +95,38 @@ pub(crate) fn ping_has_the_headers_that_clients_look_for(fleet: &Fleet) -> anyho
     for method in ["-I", "-i"] {
         let curl = fleet.client("curl", &["-s", method, "--unix-socket", &socket, "http://docker/_ping"]).output()?;
         let head = crate::fleet::text(&curl.stdout).to_lowercase();
-        for header in ["api-version: 1.41", "ostype: linux", "docker-experimental: false", "cache-control: no-cache"] {
-            ensure!(head.contains(header), "{header}: {head}");
+        for header in ["api-version: 1.51", "ostype: linux", "docker-experimental: false", "cache-control: no-cache"] {
+            ensure!(head.matches(header).count() == 1, "{header}: {head}");
         }
     }
+    Ok(())
+}
+
+pub(crate) fn an_older_engine_is_not_asked_for_what_it_would_drop(fleet: &Fleet) -> anyhow::Result<()> {
+    let engine: Value = serde_json::from_str(&fleet.docker(&["info", "--format", "{{json .}}"])?)?;
+    let old = engine["SystemStatus"].to_string().contains("20.10.");
+    ensure!(old, "these tests' engines speak 1.41");
+    let _sleeper = fleet.sleeper("newer", &[])?;
+    let said = fleet.docker_fails(&["stop", "-s", "INT", "newer"])?;
+    ensure!(said.contains("parameter signal needs an engine of API 1.42, and node"), "{said}");
+    let said = fleet.docker_fails(&["run", "--rm", "--annotation", "a=b", "busybox"])?;
+    ensure!(said.contains("HostConfig.Annotations needs API 1.43, and its engine speaks 1.41"), "{said}");
+    // An untagged image has no name in the newest form, and one of its own in the older.
+    for (version, none) in [("1.42", "[\"<none>:<none>\"]"), ("1.51", "[]")] {
+        fleet.docker(&["commit", "newer"])?;
+        let path = format!("/v{version}/images/json?filters=%7B%22dangling%22%3A%5B%22true%22%5D%7D");
+        let images: Value = serde_json::from_str(&fleet.request("GET", &path, b"")?.1)?;
+        ensure!(images[0]["RepoTags"].to_string() == none, "{images}");
+        fleet.docker(&["rmi", images[0]["Id"].as_str().unwrap_or_default()])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn plugins_are_their_nodes(fleet: &Fleet) -> anyhow::Result<()> {
+    ensure!(fleet.docker(&["plugin", "ls", "--format", "{{.Name}}"])?.is_empty());
+    let said = fleet.docker_fails(&["plugin", "inspect", "node2/sshfs"])?;
+    ensure!(said.contains("plugin \"sshfs\" not found"), "its engine's answer: {said}");
+    let (status, answer) = fleet.request("POST", "/plugins/pull?remote=vieux/sshfs", b"[]")?;
+    ensure!(status == 404 && answer.contains("docker plugin install --alias NODE/NAME PLUGIN"), "{status} {answer}");
     Ok(())
 }

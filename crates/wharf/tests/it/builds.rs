@@ -101,3 +101,41 @@ pub(crate) fn an_image_is_saved_and_loaded(fleet: &Fleet) -> anyhow::Result<()> 
     fleet.docker(&["rmi", "saved:1"])?;
     Ok(())
 }
+
+pub(crate) fn a_build_goes_where_its_arguments_say(fleet: &Fleet) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir_in(fleet.folder())?;
+    std::fs::write(folder.path().join("Dockerfile"), "FROM busybox\nRUN hostname > /made-on\nCMD cat /made-on\n")?;
+    let path = folder.path().display().to_string();
+    let build = |wish: &str| {
+        let arguments = ["build", "-t", "placed:1", "--no-cache", "--network", "host", "--build-arg", wish, &path];
+        fleet.client("docker", &arguments).env("DOCKER_BUILDKIT", "0").output()
+    };
+    for node in ["node1", "node2", "node3"] {
+        let output = build(&format!("constraint:node=={node}"))?;
+        ensure!(output.status.success(), "{}", crate::fleet::text(&output.stderr));
+        ensure!(!crate::fleet::text(&output.stdout).contains("constraint"), "it is no argument of the build");
+        ensure!(fleet.docker(&["run", "--rm", "placed:1"])? == node);
+    }
+    let refused = build("constraint:node==node9")?;
+    let said = crate::fleet::text(&refused.stderr);
+    ensure!(!refused.status.success() && said.contains("constraint node==node9 fails"), "{said}");
+    fleet.docker(&["rmi", "placed:1"])?;
+    Ok(())
+}
+
+pub(crate) fn buildkit_is_reached(fleet: &Fleet) -> anyhow::Result<()> {
+    use std::io::{Read, Write};
+    for path in ["/session", "/grpc"] {
+        let mut stream = std::os::unix::net::UnixStream::connect(fleet.socket())?;
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
+        write!(
+            stream,
+            "POST /v1.41{path} HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\
+             X-Docker-Expose-Session-Uuid: 1\r\nX-Docker-Expose-Session-Name: x\r\nContent-Length: 0\r\n\r\n"
+        )?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head)?;
+        ensure!(&head == b"HTTP/1.1 101", "{path}: {}", String::from_utf8_lossy(&head));
+    }
+    Ok(())
+}

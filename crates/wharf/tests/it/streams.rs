@@ -63,6 +63,44 @@ pub(crate) fn clients_attach_to_what_runs_and_what_is_started(fleet: &Fleet) -> 
     Ok(())
 }
 
+pub(crate) fn raw_streams_need_no_upgrade(fleet: &Fleet) -> anyhow::Result<()> {
+    let sleeper = fleet.sleeper("raw", &[])?;
+    let body = br#"{"Cmd":["cat"],"AttachStdin":true,"AttachStdout":true,"Tty":true}"#;
+    let (_, made) = fleet.request("POST", &format!("/containers/{}/exec", sleeper.name), body)?;
+    let made: serde_json::Value = serde_json::from_str(&made)?;
+    let id = made["Id"].as_str().context("an exec")?;
+    // On one connection: an ordinary request, then the old way to become a stream.
+    let mut stream = UnixStream::connect(fleet.socket())?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
+    stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n")?;
+    let mut said = read_until(&mut stream, "\r\n\r\nOK")?;
+    let start = r#"{"Detach":false,"Tty":true}"#;
+    write!(
+        stream,
+        "POST /v1.24/exec/{id}/start HTTP/1.1\r\nHost: docker\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{start}",
+        start.len()
+    )?;
+    said = read_until(&mut stream, "\r\n\r\n")?;
+    let head = said.to_lowercase();
+    ensure!(head.starts_with("http/1.1 200 ok\r\n") && head.contains("application/vnd.docker.raw-stream"), "{said}");
+    ensure!(!head.contains("upgrade"), "{said}");
+    stream.write_all(b"typed\n")?;
+    read_until(&mut stream, "typed")?;
+    Ok(())
+}
+
+/// Reads until a text has come.
+fn read_until(stream: &mut UnixStream, text: &str) -> anyhow::Result<String> {
+    let mut said = String::new();
+    while !said.contains(text) {
+        let mut piece = [0; 4096];
+        let count = stream.read(&mut piece)?;
+        ensure!(count > 0, "it ended before {text:?}: {said}");
+        said.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    Ok(said)
+}
+
 pub(crate) fn logs_are_followed(fleet: &Fleet) -> anyhow::Result<()> {
     let script = "for i in 1 2 3 4 5; do echo line $i; sleep 0.2; done; echo bad >&2";
     fleet.docker(&["run", "-d", "--name", "logger", "busybox", "sh", "-c", script])?;
