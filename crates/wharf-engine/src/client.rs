@@ -10,7 +10,7 @@ use hyper_util::{
 use serde::Deserialize;
 use wharf_model::Endpoint;
 
-use crate::{Body, Error, body, transport::Connector};
+use crate::{Body, Error, TlsClient, body, transport::Connector};
 
 /// Connections that wait for the next request, per engine: enough for a burst, few enough for thousands of engines.
 const IDLE_CONNECTIONS: usize = 8;
@@ -33,15 +33,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the engine at `endpoint`. Nothing is connected yet.
+    /// A client of the engine at `endpoint`, without TLS. Nothing is connected yet.
     pub fn new(endpoint: Endpoint) -> Self {
+        Self::with_tls(endpoint, None)
+    }
+
+    /// A client of the engine at `endpoint`, within TLS if that is given and the endpoint is on the network.
+    pub fn with_tls(endpoint: Endpoint, tls: Option<TlsClient>) -> Self {
         let http = HyperClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_read_buf_exact_size(READ_BUFFER)
             .http1_preserve_header_case(true)
-            .build(Connector::new(endpoint.clone()));
+            .build(Connector::new(endpoint.clone(), tls));
         Self { endpoint, http }
     }
 

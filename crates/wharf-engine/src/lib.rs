@@ -4,6 +4,7 @@
 mod body;
 mod client;
 mod error;
+mod tls;
 mod transport;
 pub mod wire;
 
@@ -11,5 +12,6 @@ pub use crate::{
     body::{Body, BodyError, collect, empty, full, incoming},
     client::Client,
     error::Error,
+    tls::{TlsClient, TlsError, TlsFiles, TlsServed, TlsServer},
     transport::{Io, Stream},
 };

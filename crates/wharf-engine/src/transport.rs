@@ -18,6 +18,8 @@ use tokio::{
 };
 use wharf_model::Endpoint;
 
+use crate::TlsClient;
+
 /// An engine on the network is near: whoever does not take a connection in this time will not take one at all.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
@@ -29,27 +31,31 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// A connection to an engine.
 pub struct Stream(TokioIo<Box<dyn Io>>);
 
-/// Makes connections to one endpoint. This is the seam where TLS and the agents' tunnels come in.
+/// Makes connections to one endpoint. This is the seam where the agents' tunnels come in.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     endpoint: Endpoint,
+    tls: Option<TlsClient>,
 }
 
 // === impl Connector ===
 
 impl Connector {
-    pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint }
+    pub(crate) fn new(endpoint: Endpoint, tls: Option<TlsClient>) -> Self {
+        Self { endpoint, tls }
     }
 
-    async fn connect(endpoint: Endpoint) -> io::Result<Stream> {
+    async fn connect(endpoint: Endpoint, tls: Option<TlsClient>) -> io::Result<Stream> {
         let connect = async {
             let stream: Box<dyn Io> = match &endpoint {
                 Endpoint::Tcp { host, port } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     // Terminals send single keys: nothing may wait for more.
                     stream.set_nodelay(true)?;
-                    Box::new(stream)
+                    match tls {
+                        Some(tls) => Box::new(tls.connect(host, stream).await?),
+                        None => Box::new(stream),
+                    }
                 }
                 Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await?),
             };
@@ -70,7 +76,7 @@ impl tower_service::Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        Box::pin(Self::connect(self.endpoint.clone()))
+        Box::pin(Self::connect(self.endpoint.clone(), self.tls.clone()))
     }
 }
 

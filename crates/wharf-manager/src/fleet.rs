@@ -3,6 +3,7 @@
 //! **Invariant:** nothing here waits for an engine. A [`Link`] is the way to one; who uses it holds no part of the state.
 
 mod events;
+mod labels;
 mod link;
 mod orphans;
 mod reader;
@@ -13,6 +14,7 @@ mod writer;
 
 pub(crate) use self::{
     events::NodeEvent,
+    labels::LabelFile,
     link::Link,
     orphans::{Creation, MARK, Orphans},
     supervisor::supervise,

@@ -13,6 +13,7 @@ mod dispatch;
 mod events;
 mod everywhere;
 mod execs;
+mod explain;
 mod forward;
 mod hijack;
 mod images;
@@ -20,6 +21,7 @@ mod listen;
 mod local;
 mod networks;
 mod newer;
+mod nodes;
 mod owner;
 mod pattern;
 mod place;
@@ -33,7 +35,7 @@ mod transfer;
 mod volumes;
 
 use self::listen::Peer;
-pub use self::listen::{ListenError, Listener};
+pub use self::listen::{Access, ListenError, Listener};
 pub(crate) use self::{
     build::BuildKits,
     call::{App, container},

@@ -14,8 +14,9 @@ mod view;
 
 pub use crate::{
     error::Error,
-    front::{ListenError, Listener},
+    front::{Access, ListenError, Listener},
     manager::{Config, Identity, Manager},
+    view::containers::Naming,
 };
 
 /// The newest version of Docker's API that clients may speak; engines that are older get what they understand.

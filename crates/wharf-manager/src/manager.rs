@@ -3,11 +3,13 @@
 use std::{path::PathBuf, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
+use wharf_engine::TlsClient;
 use wharf_plan::Policy;
 use wharf_store::discovery::Discovery;
 
 use crate::{
-    fleet::{self, Fleet, Orphans},
+    Naming,
+    fleet::{self, Fleet, LabelFile, Orphans},
     front::{self, App, BuildKits, Execs, Listener, Transfers},
 };
 
@@ -16,8 +18,12 @@ use crate::{
 pub struct Config {
     /// Where its engines are found.
     pub discovery: Discovery,
+    /// How engines on the network are dialled; `None` for plain TCP.
+    pub engine_tls: Option<TlsClient>,
     /// How nodes are chosen.
     pub policy: Policy,
+    /// How containers are called in lists.
+    pub naming: Naming,
     /// Who it is.
     pub identity: Identity,
     /// A folder of its own, for what must outlive it.
@@ -31,8 +37,6 @@ pub struct Identity {
     pub id: String,
     /// The manager's host.
     pub hostname: String,
-    /// The strategy's name, for `docker info`.
-    pub strategy: String,
 }
 
 /// A manager that watches its engines.
@@ -49,12 +53,14 @@ impl Manager {
     /// If the data folder cannot be used.
     pub fn start(config: Config) -> std::io::Result<Self> {
         let orphans = Orphans::open(&config.data.join("given-up"))?;
-        let fleet = Fleet::start(config.policy);
+        let labels = LabelFile::open(config.data.join("node-labels.json"))?;
+        let fleet = Fleet::start(config.policy, config.naming, labels.known());
         let watch = config.discovery.watch();
-        let supervisor = tokio::spawn(fleet::supervise(fleet.clone(), watch, orphans.clone()));
+        let supervisor = tokio::spawn(fleet::supervise(fleet.clone(), watch, orphans.clone(), config.engine_tls));
         let identity = Arc::new(config.identity);
         let app = App {
             fleet,
+            labels,
             orphans,
             identity,
             execs: Execs::default(),

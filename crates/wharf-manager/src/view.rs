@@ -10,6 +10,7 @@ pub(crate) mod fold;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod networks;
+pub(crate) mod nodes;
 pub(crate) mod query;
 mod status;
 pub(crate) mod volumes;

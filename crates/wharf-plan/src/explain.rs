@@ -2,6 +2,8 @@ use std::{collections::BTreeMap, fmt};
 
 use wharf_model::{ApiVersion, ByteSize, Cpus, Health, PublishedPort};
 
+use crate::Placement;
+
 /// Why a node cannot take a container.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
@@ -149,29 +151,49 @@ impl fmt::Display for Reason {
     }
 }
 
+impl fmt::Display for Placement {
+    /// One line on what was chosen from, and one per reason why a node was not.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.fitting + self.rejected.len();
+        write!(f, "{}, {} of {all} nodes fit", self.strategy.name(), self.fitting)?;
+        if self.score.wishes > 0 {
+            write!(f, ", {} of its wishes hold here", self.score.wishes)?;
+        }
+        if self.score.company {
+            f.write_str(", its project is here")?;
+        }
+        by_reason(&self.rejected, f)
+    }
+}
+
 impl fmt::Display for Unplaceable {
-    /// The predecessor's first line, then the nodes by reason, the commonest reason first.
+    /// The predecessor's first line, then the nodes by reason.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.rejected.is_empty() {
             return f.write_str("No healthy node available in the cluster: no node is known yet");
         }
-        let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-        for rejection in &self.rejected {
-            groups.entry(rejection.reason.to_string()).or_default().push(&rejection.node);
-        }
-        let mut groups: Vec<_> = groups.into_iter().collect();
-        groups.sort_by_key(|(_, nodes)| std::cmp::Reverse(nodes.len()));
         f.write_str("Unable to find a node that satisfies the following conditions")?;
-        for (reason, nodes) in groups.iter().take(LINES) {
-            let named = nodes.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-            match nodes.len().saturating_sub(NAMED) {
-                0 => write!(f, "\n  {named}: {reason}")?,
-                more => write!(f, "\n  {named} and {more} more: {reason}")?,
-            }
+        by_reason(&self.rejected, f)
+    }
+}
+
+/// A line for every reason, the commonest first, with the nodes that it is of.
+fn by_reason(rejected: &[Rejection], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for rejection in rejected {
+        groups.entry(rejection.reason.to_string()).or_default().push(&rejection.node);
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, nodes)| std::cmp::Reverse(nodes.len()));
+    for (reason, nodes) in groups.iter().take(LINES) {
+        let named = nodes.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+        match nodes.len().saturating_sub(NAMED) {
+            0 => write!(f, "\n  {named}: {reason}")?,
+            more => write!(f, "\n  {named} and {more} more: {reason}")?,
         }
-        match groups.len().saturating_sub(LINES) {
-            0 => Ok(()),
-            more => write!(f, "\n  and {more} more reasons on other nodes"),
-        }
+    }
+    match groups.len().saturating_sub(LINES) {
+        0 => Ok(()),
+        more => write!(f, "\n  and {more} more reasons on other nodes"),
     }
 }

@@ -32,6 +32,12 @@ pub struct Seed(pub u64);
 pub struct Placement {
     /// The node.
     pub node: NodeId,
+    /// How it was chosen.
+    pub strategy: Strategy,
+    /// What spoke for it.
+    pub score: Score,
+    /// How many nodes would have done.
+    pub fitting: usize,
     /// The nodes that were none.
     pub rejected: Vec<Rejection>,
 }
@@ -102,11 +108,15 @@ pub fn judge(want: &Workload, fleet: &Snapshot, policy: &Policy, seed: Seed) -> 
 /// # Errors
 /// [`Unplaceable`], with the reason of every node, if none will do.
 pub fn place(want: &Workload, fleet: &Snapshot, policy: &Policy, seed: Seed) -> Result<Placement, Unplaceable> {
-    let (mut rejected, mut best) = (Vec::new(), None);
+    let (mut rejected, mut best, mut fitting) = (Vec::new(), None, 0);
     for Verdict { node, outcome } in judge(want, fleet, policy, seed) {
         match outcome {
-            Ok(score) if best.is_none_or(|(known, _)| score > known) => best = Some((score, node)),
-            Ok(_) => {}
+            Ok(score) => {
+                fitting += 1;
+                if best.is_none_or(|(known, _)| score > known) {
+                    best = Some((score, node));
+                }
+            }
             Err((filter, reason)) => {
                 let name = fleet.node(node).map_or("", |node| &*node.name);
                 rejected.push(Rejection { node: name.into(), filter, reason });
@@ -114,7 +124,7 @@ pub fn place(want: &Workload, fleet: &Snapshot, policy: &Policy, seed: Seed) -> 
         }
     }
     match best {
-        Some((_, node)) => Ok(Placement { node, rejected }),
+        Some((score, node)) => Ok(Placement { node, strategy: policy.strategy, score, fitting, rejected }),
         None => Err(Unplaceable { rejected }),
     }
 }

@@ -5,8 +5,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod access;
+mod client;
+mod explain;
 mod lab;
+mod manager;
+mod node;
 mod serve;
+mod swarm;
+mod table;
 
 /// One Docker for all your hosts: the Docker API in front of a fleet of Docker engines.
 #[derive(Debug, Parser)]
@@ -18,17 +25,38 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::Options),
+    Serve(Box<serve::Options>),
+    Node(node::Options),
+    Explain(explain::Options),
     Lab(lab::Options),
+    Swarm(swarm::Options),
+}
+
+/// What `wharf` is when it is called `swarm`.
+#[derive(Debug, Parser)]
+#[command(name = "swarm", version, max_term_width = 100)]
+struct Swarm {
+    #[command(flatten)]
+    options: swarm::Options,
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Serve(options) => serve::run(options),
-        Command::Lab(options) => lab::run(options),
+    let called = std::env::args_os().next().map(std::path::PathBuf::from);
+    let name = called.as_deref().and_then(|path| path.file_name()).unwrap_or_default();
+    let (name, result) = if name == "swarm" {
+        ("swarm", swarm::run(Swarm::parse().options))
+    } else {
+        let result = match Cli::parse().command {
+            Command::Serve(options) => serve::run(*options),
+            Command::Node(options) => node::run(options),
+            Command::Explain(options) => explain::run(options),
+            Command::Lab(options) => lab::run(options),
+            Command::Swarm(options) => swarm::run(options),
+        };
+        ("wharf", result)
     };
     result.unwrap_or_else(|error| {
-        eprintln(&format!("wharf: {error:#}"));
+        eprintln(&format!("{name}: {error:#}"));
         ExitCode::FAILURE
     })
 }

@@ -134,10 +134,10 @@ impl CreateRequest {
         Ok(Self { image, workload, body, binds, nodes, cpus, reschedule: wishes.reschedule })
     }
 
-    /// The request for the engine of a node, with one more label.
-    pub(crate) fn for_engine(&self, node: &Node, key: &str, value: &str) -> ForEngine {
+    /// The request for the engine of a node, with more labels.
+    pub(crate) fn for_engine(&self, node: &Node, labels: &[(&str, String)]) -> ForEngine {
         let mut body = self.body.clone();
-        set_label(&mut body, key, value);
+        labels.iter().for_each(|(key, value)| set_label(&mut body, key, value));
         let one_network = node.engine.as_ref().is_some_and(|engine| engine.api < SEVERAL_NETWORKS);
         let further = if one_network { keep_one_network(&mut body) } else { Vec::new() };
         let has = node.engine.as_ref().map_or(0, |engine| engine.total.cpus.as_nanos() / 1_000_000_000);

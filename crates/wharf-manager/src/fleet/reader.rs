@@ -11,6 +11,7 @@ use wharf_model::{
 };
 
 use super::state::Listing;
+use crate::Naming;
 
 /// `/version` and the like come from memory: an engine that is well answers at once.
 const QUICK: Duration = Duration::from_secs(5);
@@ -45,6 +46,8 @@ pub(super) struct Reader {
     pub(super) node: NodeId,
     /// What is prefixed to paths; changes when the engine was contacted.
     pub(super) version: ApiVersion,
+    /// How its containers are listed.
+    pub(super) naming: Naming,
 }
 
 impl Reader {
@@ -73,7 +76,7 @@ impl Reader {
     }
 
     fn listed(&self, id: ContainerId, entry: &str, node: &Node) -> Result<Arc<Container>, wire::Error> {
-        let shown = crate::view::containers::entry(entry, &node.name, node.host())?;
+        let shown = crate::view::containers::entry(entry, &node.name, node.host(), self.naming)?;
         match node.containers.get(&id) {
             Some(known) if known.entry == shown => Ok(Arc::clone(known)),
             _ => wire::listed_container(self.node, entry, shown).map(Arc::new),
@@ -97,7 +100,7 @@ impl Reader {
         let entry = self.sense(wire::listed(&listed))?.into_iter().find(|(listed, _)| *listed == id);
         match (entry, inspected) {
             (Some((_, entry)), Some(inspected)) => {
-                let shown = crate::view::containers::entry(entry, &node.name, node.host());
+                let shown = crate::view::containers::entry(entry, &node.name, node.host(), self.naming);
                 let listed = shown.and_then(|shown| wire::listed_container(self.node, entry, shown));
                 self.sense(listed.and_then(|listed| wire::container(&listed, &inspected))).map(Some)
             }

@@ -12,11 +12,15 @@ use wharf_model::{
 };
 use wharf_plan::{Placement, Policy, Seed, Unplaceable, Workload};
 
+use super::labels::{Labelled, NodeLabels};
+
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Discovery names these engines; those that it no longer names leave.
     Discovered(BTreeSet<Endpoint>),
+    /// The operator gave an engine's node these labels.
+    Labelled(Endpoint, NodeLabels),
     /// An engine said who it is.
     Contacted(NodeId, Arc<Engine>),
     /// An engine was read as a whole: it is healthy, and this is all it has.
@@ -79,17 +83,24 @@ pub(crate) struct State {
     next_node: u32,
     next_reservation: u64,
     policy: Policy,
+    labels: Labelled,
 }
 
 impl State {
-    pub(crate) fn new(policy: Policy) -> Self {
-        Self { snapshot: Snapshot::default(), ids: BTreeMap::new(), next_node: 1, next_reservation: 1, policy }
+    pub(crate) fn new(policy: Policy, labels: Labelled) -> Self {
+        Self { snapshot: Snapshot::default(), ids: BTreeMap::new(), next_node: 1, next_reservation: 1, policy, labels }
     }
 
     /// Takes in what happened at `now`.
     pub(crate) fn apply(&mut self, event: Event, now: Timestamp) {
         match event {
             Event::Discovered(endpoints) => self.discovered(endpoints, now),
+            Event::Labelled(endpoint, labels) => {
+                if let Some(id) = self.ids.get(&endpoint) {
+                    self.change(*id, now, |node| node.labels = Arc::clone(&labels));
+                }
+                self.labels.insert(endpoint, labels);
+            }
             Event::Contacted(id, engine) => {
                 let name = self.unique_name(id, &engine.hostname);
                 self.change(id, now, |node| {
@@ -208,7 +219,10 @@ impl State {
             let id = NodeId(self.next_node);
             self.next_node += 1;
             self.ids.insert(endpoint.clone(), id);
-            self.snapshot.put_node(Node::pending(id, endpoint, now));
+            let labels = self.labels.get(&endpoint).cloned().unwrap_or_default();
+            let mut node = Node::pending(id, endpoint, now);
+            node.labels = labels;
+            self.snapshot.put_node(node);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{sync::mpsc, task::JoinHandle};
-use wharf_engine::Client;
+use wharf_engine::{Client, TlsClient};
 use wharf_model::NodeId;
 use wharf_store::discovery::{Change, Watch};
 
@@ -19,7 +19,7 @@ impl Drop for Watched {
 }
 
 /// Follows discovery until it is dropped: engines that come are watched, those that go are forgotten.
-pub(crate) async fn supervise(fleet: Fleet, mut discovery: Watch, orphans: Orphans) {
+pub(crate) async fn supervise(fleet: Fleet, mut discovery: Watch, orphans: Orphans, tls: Option<TlsClient>) {
     let mut watched: BTreeMap<NodeId, Watched> = BTreeMap::new();
     loop {
         match discovery.next().await {
@@ -40,7 +40,7 @@ pub(crate) async fn supervise(fleet: Fleet, mut discovery: Watch, orphans: Orpha
                 continue;
             }
             let (observe, observations) = mpsc::channel(link::OBSERVATIONS);
-            let link = Arc::new(Link::new(node.id, Client::new(node.endpoint.clone()), observe));
+            let link = Arc::new(Link::new(node.id, Client::with_tls(node.endpoint.clone(), tls.clone()), observe));
             fleet.change_links(|links| drop(links.insert(node.id, Arc::clone(&link))));
             let watcher = Watcher::new(fleet.clone(), link, observations, orphans.clone());
             watched.insert(node.id, Watched(tokio::spawn(watcher.run())));

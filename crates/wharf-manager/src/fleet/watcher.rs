@@ -139,7 +139,8 @@ impl Watcher {
 
     async fn session(&mut self) -> Result<Infallible, Error> {
         let node = self.link.node();
-        let mut reader = Reader { client: self.link.client().clone(), node, version: API_NEWEST };
+        let mut reader =
+            Reader { client: self.link.client().clone(), node, version: API_NEWEST, naming: self.fleet.naming() };
         let engine = reader.contact().await?;
         let versions = Versions { oldest: engine.min_api, newest: engine.api };
         reader.version = API_NEWEST.clamp(versions.oldest, versions.newest);
@@ -379,7 +380,7 @@ async fn everything(reader: &Reader, node: &Node, fleet: &Fleet) -> Result<Vec<J
     let mut differs = vec![Job::ImageList, Job::Networks, Job::Volumes, Job::Sweep];
     for (id, entry) in reader.sense(wire::listed(&listed))? {
         missing.remove(&id);
-        let shown = crate::view::containers::entry(entry, &node.name, node.host());
+        let shown = crate::view::containers::entry(entry, &node.name, node.host(), reader.naming);
         let same = node.containers.get(&id).is_some_and(|known| shown.is_ok_and(|shown| shown == known.entry));
         if !same {
             differs.push(Job::Container(id));

@@ -10,14 +10,16 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::Instant,
 };
-use wharf_model::{NodeId, Reservation, ReservationId, Snapshot, Timestamp};
+use wharf_model::{Endpoint, NodeId, Reservation, ReservationId, Snapshot, Timestamp};
 use wharf_plan::{Placement, Policy};
 
 use super::{
     Link,
     events::Hub,
+    labels::{Labelled, NodeLabels},
     state::{Event, Place, Refusal, State},
 };
+use crate::Naming;
 
 /// Messages that may wait for the writer; who sends one more waits.
 const QUEUE: usize = 4096;
@@ -51,6 +53,8 @@ pub(crate) struct Fleet {
     links: Arc<watch::Sender<Links>>,
     hub: Hub,
     details: Arc<Semaphore>,
+    naming: Naming,
+    policy: Arc<Policy>,
 }
 
 /// A promise that holds until it is dropped.
@@ -71,17 +75,35 @@ pub(crate) fn now() -> Timestamp {
 
 impl Fleet {
     /// Starts the writer. It ends with the last clone of the handle.
-    pub(crate) fn start(policy: Policy) -> Self {
+    pub(crate) fn start(policy: Policy, naming: Naming, labels: Labelled) -> Self {
         let (messages, inbox) = mpsc::channel(QUEUE);
         let (publish, snapshots) = watch::channel(Arc::new(Snapshot::default()));
-        tokio::spawn(write(State::new(policy), inbox, messages.downgrade(), publish));
+        let kept = Arc::new(policy.clone());
+        tokio::spawn(write(State::new(policy, labels), inbox, messages.downgrade(), publish));
         Self {
             messages,
             snapshots,
             links: Arc::new(watch::channel(Arc::default()).0),
             hub: Hub::new(),
             details: Arc::new(Semaphore::new(DETAILS)),
+            naming,
+            policy: kept,
         }
+    }
+
+    /// How containers are listed.
+    pub(super) fn naming(&self) -> Naming {
+        self.naming
+    }
+
+    /// How places are chosen just now.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy { suspects: self.suspects(), ..Policy::clone(&self.policy) }
+    }
+
+    /// Gives a node's endpoint these labels.
+    pub(crate) async fn label(&self, endpoint: Endpoint, labels: NodeLabels) {
+        self.apply(Event::Labelled(endpoint, labels)).await;
     }
 
     /// What is known now.

@@ -12,7 +12,7 @@ use wharf_model::{ApiVersion, Class, Container, Node, Resolution, Snapshot};
 use super::{BuildKits, Execs, Transfers, pattern::Captured};
 use crate::{
     Error, Identity,
-    fleet::{Fleet, Link, Orphans},
+    fleet::{Fleet, LabelFile, Link, Orphans},
     view::query::Query,
 };
 
@@ -23,6 +23,7 @@ const JSON_LIMIT: usize = 4 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct App {
     pub(crate) fleet: Fleet,
+    pub(crate) labels: LabelFile,
     pub(crate) orphans: Orphans,
     pub(crate) identity: Arc<Identity>,
     pub(crate) execs: Execs,
@@ -115,6 +116,18 @@ impl App {
             Error::unavailable(format!("{what} is on {}, which does not answer{why}", node.name))
         })
     }
+}
+
+/// The node of that name, or at that address.
+///
+/// # Errors
+/// [`Class::NotFound`], naming some of those there are.
+pub(crate) fn node(snapshot: &Snapshot, name: &str) -> Result<Arc<Node>, Error> {
+    let by_address = || snapshot.nodes().find(|node| node.endpoint.address() == name);
+    snapshot.node_named(name).or_else(by_address).cloned().ok_or_else(|| {
+        let names: Vec<_> = snapshot.nodes().take(10).map(|node| &*node.name).collect();
+        Error::not_found(format!("no node is called {name}: there are {}", names.join(", ")))
+    })
 }
 
 /// The container that a reference means.

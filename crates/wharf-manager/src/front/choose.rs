@@ -10,7 +10,7 @@ use wharf_model::{Labels, Node, PROJECT_LABEL};
 
 use wharf_plan::{Policy, Seed, Strategy, Workload};
 
-use super::call::App;
+use super::call::{App, node};
 use crate::{Error, create::Wishes, fleet::Link};
 
 /// The healthy node that this key always leads to while it is there (rendezvous hashing): the same client's builds find
@@ -79,12 +79,8 @@ pub(crate) fn home(
 /// # Errors
 /// [`wharf_model::Class::NotFound`], naming those there are; [`wharf_model::Class::Unavailable`].
 pub(crate) fn named(app: &App, name: &str) -> Result<(Arc<Link>, Arc<Node>), Error> {
-    let snapshot = app.fleet.snapshot();
-    let Some(node) = snapshot.node_named(name) else {
-        let names: Vec<_> = snapshot.nodes().take(10).map(|node| &*node.name).collect();
-        return Err(Error::not_found(format!("no node is called {name}: there are {}", names.join(", "))));
-    };
-    Ok((app.link(node, "this")?, Arc::clone(node)))
+    let node = node(&app.fleet.snapshot(), name)?;
+    Ok((app.link(&node, "this")?, node))
 }
 
 fn best<K: Ord>(

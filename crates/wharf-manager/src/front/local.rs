@@ -28,5 +28,5 @@ pub(crate) async fn version(_: Call) -> Result<Response<Body>, Error> {
 
 /// `GET /info`
 pub(crate) async fn info(call: Call) -> Result<Response<Body>, Error> {
-    Ok(json(view::info::info(&call.snapshot(), &call.app.identity, fleet::now())))
+    Ok(json(view::info::info(&call.snapshot(), &call.app.identity, &call.app.fleet.policy(), fleet::now())))
 }

@@ -35,6 +35,9 @@ const LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// Removing a container that nobody will ask for.
 const REMOVE_WITHIN: Duration = Duration::from_secs(30);
 
+/// The label that tells why a container is on its node.
+pub(crate) const WHY: &str = "wharf.placed";
+
 /// What a client asks for beside the body.
 #[derive(Debug, Clone)]
 struct Wish {
@@ -93,7 +96,7 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
         let image = image(app, &request.image).await?;
         request.workload.exclude.clone_from(&excluded);
         request.workload.platform = request.workload.platform.or_else(|| runs_on.clone());
-        let (promise, _) = match (app.fleet.place(request.workload.clone()).await, failure.take()) {
+        let (promise, placement) = match (app.fleet.place(request.workload.clone()).await, failure.take()) {
             (Ok(placed), _) => placed,
             // With the node that failed left out there is none: what it failed with is the better explanation.
             (Err(_), Some(failure)) => return Err(failure),
@@ -107,7 +110,8 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
             runs_on = Some(platform);
             continue;
         }
-        let tried = attempt(app, wish, &request, &image, &node, &creation).await;
+        let labels = [(MARK, creation.to_string()), (WHY, placement.to_string())];
+        let tried = attempt(app, wish, &request, &image, &node, (&creation, &labels)).await;
         match tried {
             Ok(made) => {
                 // The promise ends only now that the state knows the container.
@@ -149,7 +153,7 @@ async fn attempt(
     request: &CreateRequest,
     image: &view::images::FleetImage,
     node: &Node,
-    creation: &Creation,
+    (creation, labels): (&Creation, &[(&str, String)]),
 ) -> Result<Made, Failed> {
     let link = app.link(node, "the chosen place").map_err(Failed::Here)?;
     app.transfers.ensure(app, node, image, &request.image).await.map_err(Failed::Here)?;
@@ -158,7 +162,7 @@ async fn attempt(
         query.extend(value.as_ref().map(|value| format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))));
     }
     let path = link.path(wish.version, &format!("/containers/create?{}", query.join("&")));
-    let sent = request.for_engine(node, MARK, &creation.to_string());
+    let sent = request.for_engine(node, labels);
     let create = link.call(Method::POST, &path, Some(sent.body.into()), CREATE_WITHIN);
     let unlike = |id| id == node.id || request.workload.exclude.contains(&id);
     let answered = tokio::select! {

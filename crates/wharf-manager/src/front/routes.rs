@@ -7,8 +7,8 @@ use wharf_engine::Body;
 use wharf_model::Class;
 
 use super::{
-    archive, build, call::Call, containers, events, everywhere, images, local, networks, owner, pattern::Pattern,
-    place, plugins, pull, registry, volumes,
+    archive, build, call::Call, containers, events, everywhere, explain, images, local, networks, nodes, owner,
+    pattern::Pattern, place, plugins, pull, registry, volumes,
 };
 use crate::Error;
 
@@ -199,6 +199,12 @@ pub(crate) const ROUTES: &[Route] = rows![
     // Not in the reference: clients have them from the engine's source.
     POST "/grpc" Place(build::buildkit);
     POST "/build/cancel" Place(build::cancel);
+    // Wharf's own
+    GET "/wharf/nodes" Snapshot(nodes::list);
+    GET "/wharf/nodes/{node}" Snapshot(nodes::inspect);
+    POST "/wharf/nodes/{node}/labels" Local(nodes::label);
+    GET "/wharf/explain/{container}" Owner(explain::container);
+    POST "/wharf/explain" Snapshot(explain::request);
 ];
 
 #[cfg(test)]

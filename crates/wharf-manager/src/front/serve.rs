@@ -57,7 +57,17 @@ pub(crate) async fn serve(app: App, listeners: Vec<Listener>, stop: Cancellation
 }
 
 async fn connection_task(app: App, connection: Connection, stop: CancellationToken) {
-    let Connection { stream, peer } = connection;
+    let established = tokio::select! {
+        established = connection.established() => established,
+        () = stop.cancelled() => return,
+    };
+    let (stream, peer) = match established {
+        Ok(established) => established,
+        Err(error) => {
+            tracing::debug!("a client's handshake failed: {error}");
+            return;
+        }
+    };
     let service = service_fn(move |request| {
         let answer = dispatch::answer(app.clone(), request, peer.clone());
         async move { Ok::<_, std::convert::Infallible>(answer.await) }

@@ -16,15 +16,30 @@ use crate::Error;
 /// Addresses that mean every address of a host.
 const UNSPECIFIED: [&str; 2] = ["0.0.0.0", "::"];
 
-/// Makes a container's entry of `GET /containers/json` ready for clients: its node in a label, and the host's address in the
-/// place of "all addresses". `listed` is the engine's entry.
+/// How containers are called in lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Naming {
+    /// `/web`, as an engine does it: Compose understands nothing else.
+    #[default]
+    Plain,
+    /// `/node1/web`, as the predecessor did it.
+    Node,
+}
+
+/// Makes a container's entry of `GET /containers/json` ready for clients: its node in a label (and in its names, if they are
+/// to have it), and the host's address in the place of "all addresses". `listed` is the engine's entry.
 ///
 /// # Errors
 /// [`WireError::Json`] if it is no JSON object.
-pub(crate) fn entry(listed: &str, node: &str, host: Option<&str>) -> Result<Box<str>, WireError> {
+pub(crate) fn entry(listed: &str, node: &str, host: Option<&str>, naming: Naming) -> Result<Box<str>, WireError> {
     let bad = |source| WireError::Json { what: "a container", source };
     let mut entry: Map<String, Value> = serde_json::from_str(listed).map_err(bad)?;
     label(&mut entry, node);
+    if let (Naming::Node, Some(names)) = (naming, entry.get_mut("Names").and_then(Value::as_array_mut)) {
+        for name in names {
+            *name = format!("/{node}{}", name.as_str().unwrap_or_default()).into();
+        }
+    }
     if let (Some(host), Some(ports)) = (host, entry.get_mut("Ports").and_then(Value::as_array_mut)) {
         let mut seen = BTreeSet::new();
         for port in ports.iter_mut() {
@@ -63,11 +78,7 @@ pub(crate) fn inspect(body: &[u8], node: &Node) -> Result<Vec<u8>, Error> {
     }
     let engine = node.engine.as_deref();
     let total = engine.map(|engine| engine.total).unwrap_or_default();
-    let labels: Map<_, _> = engine
-        .into_iter()
-        .flat_map(|engine| &engine.labels)
-        .map(|(key, value)| (key.to_string(), Value::String(value.to_string())))
-        .collect();
+    let labels = node.all_labels();
     container.insert(
         "Node".to_owned(),
         json!({

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use serde_json::json;
 use wharf_model::{Node, Phase, Snapshot, Timestamp};
+use wharf_plan::Policy;
 
 use crate::{API_NEWEST, API_OLDEST, Identity, VERSION};
 
@@ -45,7 +46,7 @@ fn arch() -> &'static str {
 }
 
 /// The answer to `GET /info` at `now`: sums over the fleet, and a few lines per node in the predecessor's form.
-pub(crate) fn info(snapshot: &Snapshot, identity: &Identity, now: Timestamp) -> Vec<u8> {
+pub(crate) fn info(snapshot: &Snapshot, identity: &Identity, policy: &Policy, now: Timestamp) -> Vec<u8> {
     let nodes = || snapshot.nodes();
     let count = |phase| nodes().map(|node| node.load().in_phase(phase)).sum::<usize>();
     let containers = snapshot.container_count();
@@ -86,7 +87,7 @@ pub(crate) fn info(snapshot: &Snapshot, identity: &Identity, now: Timestamp) -> 
         info.extend(usual);
     }
     // Put in as text: it is most of the answer.
-    let status = format!("\"SystemStatus\":{}", status(snapshot, identity));
+    let status = format!("\"SystemStatus\":{}", status(snapshot, policy));
     info.to_string().replacen("\"SystemStatus\":null", &status, 1).into_bytes()
 }
 
@@ -126,13 +127,14 @@ fn usual() -> serde_json::Value {
 }
 
 /// Names and values in the order in which clients print them, as JSON: ten for every node, which is written and not built.
-fn status(snapshot: &Snapshot, identity: &Identity) -> String {
+fn status(snapshot: &Snapshot, policy: &Policy) -> String {
     let mut nodes: Vec<_> = snapshot.nodes().collect();
     nodes.sort_by_cached_key(|node| natural(&node.name));
-    let filters = wharf_plan::filter_names().collect::<Vec<_>>().join(", ");
+    let filters = wharf_plan::filter_names().filter(|name| !policy.without.contains(name));
+    let filters = filters.collect::<Vec<_>>().join(", ");
     let mut lines = Lines { json: String::with_capacity(nodes.len() * 700 + 256) };
     lines.add("Role", "primary");
-    lines.add("Strategy", &identity.strategy);
+    lines.add("Strategy", policy.strategy.name());
     lines.add("Filters", &filters);
     lines.add("Nodes", nodes.len());
     nodes.into_iter().for_each(|node| of_node(&mut lines, node));
@@ -173,7 +175,7 @@ impl Write for Escaped<'_> {
 }
 
 /// A name with its numbers as numbers: `node2` comes before `node10`.
-fn natural(name: &str) -> Vec<(String, u64)> {
+pub(super) fn natural(name: &str) -> Vec<(String, u64)> {
     let mut parts = Vec::new();
     let mut rest = name;
     while !rest.is_empty() {

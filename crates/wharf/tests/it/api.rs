@@ -112,11 +112,11 @@ pub(crate) fn an_older_engine_is_not_asked_for_what_it_would_drop(fleet: &Fleet)
     let said = fleet.docker_fails(&["run", "--rm", "--annotation", "a=b", "busybox"])?;
     ensure!(said.contains("HostConfig.Annotations needs API 1.43, and its engine speaks 1.41"), "{said}");
     // An untagged image has no name in the newest form, and one of its own in the older.
-    for (version, none) in [("1.42", "[\"<none>:<none>\"]"), ("1.51", "[]")] {
+    for (version, none) in [("1.42", serde_json::json!(["<none>:<none>"])), ("1.51", serde_json::json!([]))] {
         fleet.docker(&["commit", "newer"])?;
         let path = format!("/v{version}/images/json?filters=%7B%22dangling%22%3A%5B%22true%22%5D%7D");
         let images: Value = serde_json::from_str(&fleet.request("GET", &path, b"")?.1)?;
-        ensure!(images[0]["RepoTags"].to_string() == none, "{images}");
+        ensure!(images[0]["RepoTags"] == none, "{images}");
         fleet.docker(&["rmi", images[0]["Id"].as_str().unwrap_or_default()])?;
     }
     Ok(())

@@ -73,14 +73,14 @@ pub(crate) fn raw_streams_need_no_upgrade(fleet: &Fleet) -> anyhow::Result<()> {
     let mut stream = UnixStream::connect(fleet.socket())?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
     stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n")?;
-    let mut said = read_until(&mut stream, "\r\n\r\nOK")?;
+    read_until(&mut stream, "\r\n\r\nOK")?;
     let start = r#"{"Detach":false,"Tty":true}"#;
     write!(
         stream,
         "POST /v1.24/exec/{id}/start HTTP/1.1\r\nHost: docker\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{start}",
         start.len()
     )?;
-    said = read_until(&mut stream, "\r\n\r\n")?;
+    let said = read_until(&mut stream, "\r\n\r\n")?;
     let head = said.to_lowercase();
     ensure!(head.starts_with("http/1.1 200 ok\r\n") && head.contains("application/vnd.docker.raw-stream"), "{said}");
     ensure!(!head.contains("upgrade"), "{said}");

@@ -16,7 +16,7 @@ fn endpoint(number: u32) -> Endpoint {
 
 /// Nodes 1 to 3, contacted and empty.
 fn state() -> State {
-    let mut state = State::new(Policy::new(Choice::Spread));
+    let mut state = State::new(Policy::new(Choice::Spread), BTreeMap::new());
     state.apply(Event::Discovered((1..=3).map(endpoint).collect()), NOW);
     for number in 1..=3 {
         state.apply(Event::Contacted(NodeId(number), engine(&format!("node{number}"))), NOW);
@@ -32,7 +32,7 @@ fn place(state: &mut State, name: Option<&str>) -> Result<(Reservation, Placemen
 
 #[test]
 fn a_node_is_pending_until_it_is_read_and_unhealthy_when_it_fails_afterwards() {
-    let mut state = State::new(Policy::new(Choice::Spread));
+    let mut state = State::new(Policy::new(Choice::Spread), BTreeMap::new());
     state.apply(Event::Discovered([endpoint(1)].into()), NOW);
     let health = |state: &State| state.snapshot.node(NodeId(1)).map(|node| node.health);
     assert_eq!(health(&state), Some(Health::Pending));

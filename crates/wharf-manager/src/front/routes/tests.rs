@@ -10,6 +10,9 @@ const SPECIFICATIONS: [&str; 2] = [include_str!("../../../api/v1.41.yaml"), incl
 /// What is served beside, because clients use it: it is in Docker's source alone.
 const UNSPECIFIED: [(&str, &str); 2] = [("POST", "/build/cancel"), ("POST", "/grpc")];
 
+/// The beginning of the paths that are Wharf's own.
+const OWN: &str = "/wharf/";
+
 /// The operations of a specification: lines of two blanks and a path, followed by lines of four blanks and a method.
 fn specified(specification: &str) -> BTreeSet<(String, String)> {
     let paths = specification.split("\npaths:\n").nth(1).unwrap();
@@ -40,7 +43,11 @@ fn every_operation_of_the_api_has_exactly_one_row() {
     assert_eq!((old.len(), new.len()), (106, 107), "the specifications are read as a whole");
     let unspecified = UNSPECIFIED.map(|(method, path)| (method.to_owned(), path.to_owned()));
     let specified: BTreeSet<_> = old.into_iter().chain(new).chain(unspecified).collect();
-    let rows: Vec<_> = ROUTES.iter().map(|route| (route.method.to_string(), unnamed(route.path))).collect();
+    let rows: Vec<_> = ROUTES
+        .iter()
+        .filter(|route| !route.path.starts_with(OWN))
+        .map(|route| (route.method.to_string(), unnamed(route.path)))
+        .collect();
     let unique: BTreeSet<_> = rows.iter().cloned().collect();
     assert_eq!(unique.len(), rows.len(), "no row stands twice");
     assert_eq!(specified.difference(&unique).collect::<Vec<_>>(), Vec::<&(String, String)>::new());
