@@ -16,7 +16,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 #[derive(Debug, Args)]
 pub(crate) struct Host {
     /// The manager: unix:///PATH or tcp://ADDRESS:PORT. [default: docker's current context]
-    #[arg(long, short = 'H', value_name = "URL", env = "DOCKER_HOST")]
+    #[arg(long, short = 'H', value_name = "URL", env = "DOCKER_HOST", global = true)]
     host: Option<Endpoint>,
 }
 

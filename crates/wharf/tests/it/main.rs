@@ -5,6 +5,7 @@
 
 mod api;
 mod builds;
+mod cli;
 mod compose;
 mod containers;
 mod events;
@@ -15,6 +16,7 @@ mod objects;
 mod options;
 mod placement;
 mod streams;
+mod tls;
 
 use std::{
     process::ExitCode,
@@ -82,6 +84,10 @@ fn main() -> ExitCode {
         streams::terminals_work,
         streams::waits_of_clients_that_left_are_ended,
         options::bad_configurations_are_told_of,
+        cli::placements_are_explained,
+        cli::the_predecessors_commands_are_understood,
+        tls::only_clients_with_a_certificate_are_served,
+        tls::engines_are_dialled_with_tls,
         options::managers_do_not_share_what_is_one_managers,
     ];
     let breaking = tests![
@@ -90,6 +96,7 @@ fn main() -> ExitCode {
         failures::a_create_whose_answer_is_lost_leaves_nothing,
         failures::a_killed_manager_disturbs_nothing,
         failures::a_client_that_hangs_up_leaves_nothing,
+        cli::labels_of_nodes_outlive_the_manager_and_are_constraints,
         failures::nodes_come_and_go_with_a_file,
     ];
 
