@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-use wharf_engine::Client;
-use wharf_model::{Container, Phase, Snapshot};
+use wharf_engine::{Client, Error};
+use wharf_model::{Class, Container, Phase, Snapshot};
 
 /// The label that holds a create's id and attempt.
 pub(crate) const MARK: &str = "wharf.create";
@@ -107,22 +107,25 @@ impl Orphans {
     }
 
     /// Removes a container if it is what a given-up create has left.
-    pub(super) async fn remove_if_orphan(&self, container: &Container, client: &Client, snapshot: &Snapshot) {
+    ///
+    /// # Errors
+    /// If the engine cannot be asked to, or fails to. That it is gone, or has been started in the meantime, is none.
+    pub(super) async fn remove_if_orphan(
+        &self,
+        container: &Container,
+        client: &Client,
+        snapshot: &Snapshot,
+    ) -> Result<(), Error> {
         if !self.is_orphan(container, snapshot) {
-            return;
+            return Ok(());
         }
         tracing::info!(container = %container.name, "removing what a create has left whose answer was lost");
         // No force: an engine refuses to remove what somebody has started in the meantime.
-        let removed = async {
-            let request = client.request(
-                http::Method::DELETE,
-                &format!("/containers/{}", container.id),
-                wharf_engine::empty(),
-            )?;
-            client.call(request, REMOVE_WITHIN).await
-        };
-        if let Err(error) = removed.await {
-            tracing::warn!(container = %container.name, "cannot remove it: {error}");
+        let path = format!("/containers/{}", container.id);
+        let request = client.request(http::Method::DELETE, &path, wharf_engine::empty())?;
+        match client.call(request, REMOVE_WITHIN).await {
+            Err(error) if !matches!(error.class(), Class::NotFound | Class::Conflict) => Err(error),
+            _ => Ok(()),
         }
     }
 

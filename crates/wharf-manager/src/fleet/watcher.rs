@@ -42,6 +42,9 @@ const RELIST: Duration = Duration::from_secs(60);
 /// Between two attempts to reach an engine: first and longest.
 const RETRY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
 
+/// What could not be read is read again after so long: first and longest.
+const AGAIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(20)];
+
 /// Things of one engine that are read at once.
 const READS: usize = 16;
 
@@ -94,6 +97,12 @@ struct Session<'a> {
     pending: BTreeMap<Job, Pending>,
     queue: VecDeque<Job>,
     running: FuturesUnordered<Running>,
+    /// What could not be read.
+    failed: BTreeSet<Job>,
+    /// When it is tried again, and how long after the next failure.
+    again: (Instant, Duration),
+    /// The last event before this connection: those up to there have been told.
+    told: Option<Timestamp>,
 }
 
 // === impl Watcher ===
@@ -160,10 +169,11 @@ impl Watcher {
         }
 
         let mut session = Session::new(&self.fleet, &self.link, &self.orphans, reader);
+        session.told = self.last_event;
         session.want(Job::Details, None);
         let mut relist = tokio::time::interval_at(Instant::now() + RELIST, RELIST);
         loop {
-            let silence = self.link.heard() + SILENCE;
+            let (silence, again) = (self.link.heard() + SILENCE, session.again.0);
             tokio::select! {
                 line = lines.next() => {
                     self.link.note_heard();
@@ -176,6 +186,7 @@ impl Watcher {
                 Some((job, result)) = session.running.next() => session.done(job, result),
                 _ = relist.tick() => session.want(Job::Everything, None),
                 () = tokio::time::sleep_until(silence) => session.probe().await?,
+                () = tokio::time::sleep_until(again), if !session.failed.is_empty() => session.try_again(),
                 () = self.link.doubted() => {
                     if self.link.heard().elapsed() > PROBE_WITHIN[0] {
                         session.probe().await?;
@@ -215,6 +226,9 @@ impl<'a> Session<'a> {
             pending: BTreeMap::new(),
             queue: VecDeque::new(),
             running: FuturesUnordered::new(),
+            failed: BTreeSet::new(),
+            again: (Instant::now(), AGAIN[0]),
+            told: None,
         }
     }
 
@@ -227,15 +241,14 @@ impl<'a> Session<'a> {
                 return;
             }
         };
-        // After a reconnection the engine sends the last one again.
-        if last.is_some_and(|last| event.time <= last) {
-            return;
-        }
-        *last = Some(event.time);
+        *last = (*last).max(Some(event.time));
         for touched in event.touches() {
             self.want_touched(touched, None);
         }
-        if let Some(node) = self.fleet.snapshot().node(self.link.node()) {
+        // After a reconnection the engine sends the last one again.
+        if self.told.is_none_or(|told| event.time > told)
+            && let Some(node) = self.fleet.snapshot().node(self.link.node())
+        {
             self.fleet.hub().publish(NodeEvent { node: Arc::clone(node), event });
         }
     }
@@ -297,9 +310,16 @@ impl<'a> Session<'a> {
             Ok(found) => {
                 self.link.note_heard();
                 found.into_iter().for_each(|job| self.want(job, None));
+                if self.failed.is_empty() {
+                    self.again.1 = AGAIN[0];
+                }
             }
             Err(error) => {
                 tracing::warn!(engine = %self.reader.client.endpoint(), ?job, "cannot be read: {}", error.text());
+                if self.failed.is_empty() {
+                    self.again.0 = Instant::now() + self.again.1;
+                }
+                self.failed.insert(job);
             }
         }
         if let Some(pending) = self.pending.remove(&job) {
@@ -314,6 +334,14 @@ impl<'a> Session<'a> {
             }
         }
         self.start();
+    }
+
+    /// Has everything read again that could not be read.
+    fn try_again(&mut self) {
+        for job in std::mem::take(&mut self.failed) {
+            self.want(job, None);
+        }
+        self.again.1 = (self.again.1 * 2).min(AGAIN[1]);
     }
 
     /// Asks the engine whether it is there.
@@ -345,8 +373,9 @@ async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphans) -> Resul
     let event = match job {
         Job::Container(id) => match reader.container(id, &node).await? {
             Some(container) => {
-                orphans.remove_if_orphan(&container, &reader.client, &fleet.snapshot()).await;
-                Event::Changed(Box::new(container))
+                fleet.apply(Event::Changed(Box::new(container.clone()))).await;
+                orphans.remove_if_orphan(&container, &reader.client, &fleet.snapshot()).await?;
+                return Ok(Vec::new());
             }
             None => Event::Gone(reader.node, id),
         },
@@ -364,7 +393,7 @@ async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphans) -> Resul
         Job::Everything => return everything(&reader, &node, &fleet).await,
         Job::Sweep => {
             for container in node.containers.values() {
-                orphans.remove_if_orphan(container, &reader.client, &fleet.snapshot()).await;
+                orphans.remove_if_orphan(container, &reader.client, &fleet.snapshot()).await?;
             }
             return Ok(Vec::new());
         }

@@ -171,12 +171,12 @@ async fn attempt(
         () = link.suspected_while(|| app.fleet.has_other(unlike)) => None,
     };
     let Some(answered) = answered else {
-        app.orphans.give_up(creation);
+        give_up(app, &link, creation);
         return Err(Failed::Here(Error::unavailable(format!("{} does not answer", node.name))));
     };
     let mut answer = match answered {
         Ok(answer) => serde_json::from_slice::<Created>(&answer).map_err(|error| {
-            app.orphans.give_up(creation);
+            give_up(app, &link, creation);
             Failed::For(Error::internal(format!("{} gave an answer that cannot be read: {error}", node.name)))
         })?,
         Err(error @ EngineError::Refused { .. }) => return Err(Failed::For(of_engine(&error, node))),
@@ -185,7 +185,7 @@ async fn attempt(
         Err(error) => match found(&link, creation).await {
             Some(id) => Created { id, warnings: None },
             None => {
-                app.orphans.give_up(creation);
+                give_up(app, &link, creation);
                 return Err(Failed::Here(of_engine(&error, node)));
             }
         },
@@ -201,6 +201,13 @@ async fn attempt(
         link.observe_new(id).await;
     }
     Ok(Made { link, answer })
+}
+
+/// Gives an attempt up: whatever it has made is removed, as soon as the engine can be asked what that is.
+fn give_up(app: &App, link: &Arc<Link>, creation: &Creation) {
+    app.orphans.give_up(creation);
+    let link = Arc::clone(link);
+    tokio::spawn(async move { link.observe(Touched::Containers).await });
 }
 
 /// Connects a container to further networks, before anybody can start it.
