@@ -18,6 +18,10 @@ use wharf_model::{ApiVersion, Class, ContainerId, NodeId};
 /// A request that takes longer than this makes us ask whether its engine is there at all.
 const IMPATIENCE: Duration = Duration::from_millis(150);
 
+/// A request that an engine may still carry out is not given up at its first sign of weakness: under a burst it is often only
+/// busy, and what is done twice makes it busier.
+const PATIENCE: Duration = Duration::from_millis(600);
+
 /// How long a change may take to be read back before its author is answered anyway.
 const OBSERVE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -96,10 +100,17 @@ impl Link {
         *self.suspect.borrow()
     }
 
-    /// Waits until the engine is slow to answer, and `also` holds at that moment.
+    /// Waits until the engine has been slow to answer for a while, and `also` holds at that moment.
     pub(crate) async fn suspected_while(&self, also: impl Fn() -> bool) {
-        // It ends with an error only together with the link.
-        self.suspect.subscribe().wait_for(|suspect| *suspect && also()).await.ok();
+        let mut suspect = self.suspect.subscribe();
+        loop {
+            // It ends with an error only together with the link.
+            suspect.wait_for(|suspect| *suspect && also()).await.ok();
+            let cleared = tokio::time::timeout(PATIENCE, suspect.wait_for(|suspect| !suspect)).await;
+            if cleared.is_err() && also() {
+                return;
+            }
+        }
     }
 
     /// Something was heard from the engine, on whatever connection.

@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, select_ok},
+    stream::FuturesUnordered,
+};
 use hyper::body::Incoming;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -346,10 +350,19 @@ impl<'a> Session<'a> {
 
     /// Asks the engine whether it is there.
     async fn probe(&mut self) -> Result<(), Error> {
-        let first = self.reader.client.get("/_ping", PROBE_WITHIN[0]).await;
-        if first.is_err() {
-            self.link.set_suspect(true);
-            self.reader.client.get("/_ping", PROBE_WITHIN[1]).await?;
+        let mut first = self.reader.client.get("/_ping", PROBE_WITHIN[0] + PROBE_WITHIN[1]).boxed();
+        match tokio::time::timeout(PROBE_WITHIN[0], &mut first).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => {
+                self.link.set_suspect(true);
+                self.reader.client.get("/_ping", PROBE_WITHIN[1]).await?;
+            }
+            Err(_) => {
+                self.link.set_suspect(true);
+                // A late answer is as good as one on a new connection: the first may have got lost, or the engine is busy.
+                let second = self.reader.client.get("/_ping", PROBE_WITHIN[1]).boxed();
+                select_ok([first, second]).await?;
+            }
         }
         self.link.set_suspect(false);
         self.link.note_heard();

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
+    net::TcpStream,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -117,21 +118,7 @@ impl Fleet {
 
     /// A request as it is written, and the whole answer: its status and its body.
     pub(crate) fn request(&self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<(u16, String)> {
-        let mut stream = UnixStream::connect(self.socket())?;
-        stream.set_read_timeout(Some(WAIT))?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
-        let status = head.split(' ').nth(1).context("no status")?.parse()?;
-        Ok((status, body.to_owned()))
+        request(&self.host(), method, path, body)
     }
 
     /// The end of the manager's log.
@@ -204,6 +191,34 @@ fn spawn_for_the_run(mut command: Command) -> anyhow::Result<Child> {
         }
     });
     Ok(wait.recv()??)
+}
+
+/// A request as it is written to a `DOCKER_HOST`, and the whole answer: its status and its body.
+pub(crate) fn request(host: &str, method: &str, path: &str, body: &[u8]) -> anyhow::Result<(u16, String)> {
+    trait Stream: Read + Write {}
+    impl<T: Read + Write> Stream for T {}
+    let mut stream: Box<dyn Stream> = if let Some(address) = host.strip_prefix("tcp://") {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(WAIT))?;
+        Box::new(stream)
+    } else {
+        let stream = UnixStream::connect(host.trim_start_matches("unix://"))?;
+        stream.set_read_timeout(Some(WAIT))?;
+        Box::new(stream)
+    };
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok((status, body.to_owned()))
 }
 
 /// Waits for a condition, with a bound; how long it took.

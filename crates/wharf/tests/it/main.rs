@@ -8,6 +8,7 @@ mod builds;
 mod cli;
 mod compose;
 mod containers;
+mod differences;
 mod events;
 mod failures;
 mod fleet;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         api::an_older_engine_is_not_asked_for_what_it_would_drop,
         api::plugins_are_their_nodes,
         api::ping_has_the_headers_that_clients_look_for,
+        differences::answers_differ_from_an_engines_only_as_documented,
         builds::a_built_image_runs_on_every_node,
         builds::a_tag_is_moved_everywhere_and_removed_everywhere,
         builds::a_build_begins_with_an_image_of_any_node,
