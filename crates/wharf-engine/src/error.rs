@@ -50,6 +50,7 @@ impl Error {
             Self::TooLarge { .. } => Class::Internal,
             Self::Refused { status, .. } => match *status {
                 StatusCode::NOT_FOUND => Class::NotFound,
+                StatusCode::FORBIDDEN => Class::Forbidden,
                 StatusCode::CONFLICT => Class::Conflict,
                 StatusCode::NOT_IMPLEMENTED => Class::Unsupported,
                 StatusCode::SERVICE_UNAVAILABLE => Class::Unavailable,

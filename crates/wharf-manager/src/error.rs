@@ -21,6 +21,11 @@ impl Error {
         Self::new(Class::Invalid, message)
     }
 
+    /// What is asked for is never allowed.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(Class::Forbidden, message)
+    }
+
     /// The named thing does not exist.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(Class::NotFound, message)

@@ -3,6 +3,8 @@
 pub enum Class {
     /// The request cannot be understood or makes no sense (400).
     Invalid,
+    /// What is asked for is never allowed (403).
+    Forbidden,
     /// The named thing does not exist (404).
     NotFound,
     /// The thing exists, but its state, or another thing's, forbids it (409).

@@ -32,7 +32,10 @@ pub use crate::{
     id::{ContainerId, IdPrefix, ImageId, NetworkId, NodeId, ParseIdError, ReservationId},
     labels::Labels,
     load::Load,
-    node::{ApiVersion, BUILT_IN_LABELS, Engine, Health, Image, Network, Node, ParseApiVersionError, Volume},
+    node::{
+        ApiVersion, BUILT_IN_LABELS, Engine, Health, Image, Network, Node, PREDEFINED_NETWORKS, ParseApiVersionError,
+        Volume,
+    },
     resource::{Cpus, Resources},
     snapshot::{Ambiguous, Reservation, Resolution, Snapshot},
     time::Timestamp,

@@ -205,10 +205,13 @@ pub struct Network {
     pub entry: Box<str>,
 }
 
+/// The networks that every engine makes for itself.
+pub const PREDEFINED_NETWORKS: [&str; 3] = ["bridge", "host", "none"];
+
 impl Network {
     /// Whether the engine made it for itself: `bridge`, `host` and `none` exist on every node.
     pub fn is_predefined(&self) -> bool {
-        matches!(&*self.name, "bridge" | "host" | "none")
+        PREDEFINED_NETWORKS.contains(&&*self.name)
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn nothing(status: StatusCode) -> Response<Body> {
 pub(crate) fn failure(error: &Error) -> Response<Body> {
     let status = match error.class {
         Class::Invalid => StatusCode::BAD_REQUEST,
+        Class::Forbidden => StatusCode::FORBIDDEN,
         Class::NotFound => StatusCode::NOT_FOUND,
         Class::Conflict => StatusCode::CONFLICT,
         Class::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{Method, Response, StatusCode};
 use serde_json::{Map, Value};
 use wharf_engine::{Body, wire::Touched};
-use wharf_model::Node;
+use wharf_model::{Node, PREDEFINED_NETWORKS};
 
 use super::{
     answer::{json, nothing, of_engine, with_status},
@@ -32,6 +32,10 @@ pub(crate) async fn inspect(call: Call) -> Result<Response<Body>, Error> {
 
 /// `DELETE /networks/{id}`
 pub(crate) async fn remove(call: Call) -> Result<Response<Body>, Error> {
+    if PREDEFINED_NETWORKS.contains(&call.captured.name.as_str()) {
+        let name = &call.captured.name;
+        return Err(Error::forbidden(format!("{name} is a pre-defined network and cannot be removed")));
+    }
     let (node, id) = of_path(&call)?;
     let app = call.app.clone();
     let response = to_owner(call, &node, &id).await?;
@@ -51,6 +55,9 @@ pub(crate) async fn create(call: Call) -> Result<Response<Body>, Error> {
         Some((node, name)) => (name, choose::named(&app, node)?),
         None => (given.as_str(), choose::home(&app, &labels, &[])?),
     };
+    if PREDEFINED_NETWORKS.contains(&name) {
+        return Err(Error::forbidden(format!("operation is not permitted on predefined {name} network")));
+    }
     let snapshot = app.fleet.snapshot();
     let same = |node: &Arc<Node>| node.networks.values().any(|network| &*network.name == name);
     let exists = if given.contains('/') { same(&node) } else { snapshot.nodes().any(same) };

@@ -21,6 +21,7 @@ const LIST_WITHIN: Duration = Duration::from_secs(10);
 
 /// `GET /plugins`: those of all nodes that answer, with the node before the name where there are several.
 pub(crate) async fn list(call: Call) -> Result<Response<Body>, Error> {
+    call.query()?.filters(&["capability", "enabled"])?;
     let snapshot = call.snapshot();
     let several = snapshot.node_count() > 1;
     let path = call.with_query("/plugins");

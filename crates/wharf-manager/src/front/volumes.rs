@@ -9,7 +9,7 @@ use wharf_engine::{Body, wire::Touched};
 use wharf_model::{Class, Node};
 
 use super::{
-    answer::{json, of_engine, with_status},
+    answer::{json, nothing, of_engine, with_status},
     call::Call,
     choose,
     forward::forward,
@@ -33,7 +33,13 @@ pub(crate) async fn inspect(call: Call) -> Result<Response<Body>, Error> {
 
 /// `DELETE /volumes/{name}`
 pub(crate) async fn remove(call: Call) -> Result<Response<Body>, Error> {
-    let (node, name) = of_path(&call)?;
+    let (node, name) = match of_path(&call) {
+        // With force, that it is gone is all that is asked for.
+        Err(error) if error.class == Class::NotFound && call.query()?.flag("force") => {
+            return Ok(nothing(StatusCode::NO_CONTENT));
+        }
+        found => found?,
+    };
     let app = call.app.clone();
     let response = to_owner(call, &node, &name).await?;
     if let Some(link) = app.fleet.link(node.id) {

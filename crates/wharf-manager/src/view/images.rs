@@ -63,6 +63,10 @@ pub(crate) fn resolve(snapshot: &Snapshot, reference: &str) -> Result<FleetImage
         (Some(id), None) => Ok(FleetImage { id, holders: holders(snapshot, id) }),
         (Some(_), Some(_)) => Err(Error::invalid(format!("{reference:?} is the beginning of several images' ids"))),
         (None, _) => {
+            let repository = reference.rsplit_once([':', '@']).map_or(reference, |(repository, _)| repository);
+            if repository.bytes().any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_whitespace()) {
+                return Err(Error::invalid("invalid reference format: repository name must be lowercase"));
+            }
             let name = tag(reference).unwrap_or_else(|| reference.to_owned());
             Err(Error::not_found(format!("No such image: {name}")))
         }

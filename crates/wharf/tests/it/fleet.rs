@@ -211,8 +211,8 @@ pub(crate) fn request(host: &str, method: &str, path: &str, body: &[u8]) -> anyh
          Content-Length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body)?;
+    // In one piece: an answer may come, and the connection end, before a second one is sent.
+    stream.write_all(&[head.as_bytes(), body].concat())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer).into_owned();

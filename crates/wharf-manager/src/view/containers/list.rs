@@ -49,6 +49,7 @@ pub(crate) struct ListQuery {
     exited: BTreeSet<i64>,
     published: Vec<Ports>,
     exposed: Vec<Ports>,
+    tasks: bool,
 }
 
 /// `80`, `80/udp`, `8000-8010/tcp`
@@ -66,9 +67,8 @@ impl ListQuery {
     /// [`wharf_model::Class::Invalid`], naming the parameter.
     pub(crate) fn parse(query: &Query) -> Result<Self, Error> {
         let filters = query.filters(&FILTERS)?;
-        let phase = |text: &str| {
-            Phase::parse(text).ok_or_else(|| Error::invalid(format!("Unrecognised filter value for status: {text}")))
-        };
+        let phase =
+            |text: &str| Phase::parse(text).ok_or_else(|| Error::invalid(format!("Invalid filter 'status={text}'")));
         let exit = |text: &str| {
             text.parse().map_err(|_| Error::invalid(format!("Invalid filter 'exited={text}': want an exit code")))
         };
@@ -88,6 +88,7 @@ impl ListQuery {
             exited: filters.of("exited").map(exit).collect::<Result<_, _>>()?,
             published: ports("publish")?,
             exposed: ports("expose")?,
+            tasks: filters.flag("is-task")? == Some(true),
             filters,
         })
     }
@@ -126,7 +127,7 @@ impl ListQuery {
                 container.mounts.iter().any(mount)
             })
             // There are no tasks and no isolation here: Docker's containers on Linux say so, too.
-            && filters.any("is-task", |wanted| matches!(wanted, "0" | "false" | "False"))
+            && !self.tasks
             && filters.any("isolation", |wanted| matches!(wanted, "" | "default"))
             && (self.published.is_empty() || self.published.iter().any(|ports| ports.published(container)))
             && (self.exposed.is_empty() || self.exposed.iter().any(|ports| ports.exposed(container)))
