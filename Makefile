@@ -1,12 +1,12 @@
 # Everything that a newcomer needs: make demo, make test. Each installs what it needs, and says so before.
 
 CARGO ?= cargo
-# What building needs; static binaries need the C library's archive.
-BUILD_PACKAGES = gcc libc6-dev
+# What building needs: static binaries the C library's archive, the fuzzer a C++ compiler.
+BUILD_PACKAGES = gcc g++ libc6-dev
 # What real engines, and the images made without a registry, need.
 LAB_PACKAGES = docker.io iptables iproute2 busybox-static redis-server docker-compose curl procps
 
-.PHONY: help demo test bench lint build images clean packages
+.PHONY: help demo test fuzz bench lint build images clean packages
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -20,8 +20,12 @@ test: packages lint ## All tests: pure logic, the lab, real engines with real cl
 bench: packages build ## Measure: latency, creates per second, memory
 	scripts/bench
 
+fuzz: packages ## Feed malformed requests to what reads them, a minute each
+	scripts/fuzz 60
+
 lint: packages ## Formatting, clippy, documentation
 	$(CARGO) fmt --all --check
+	cd fuzz && $(CARGO) fmt --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 

@@ -43,3 +43,5 @@ pub(crate) use self::{
     serve::serve,
     transfer::Transfers,
 };
+#[cfg(fuzzing)]
+pub(crate) use self::{dispatch::captured, hijack::rewritten};

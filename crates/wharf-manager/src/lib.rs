@@ -6,9 +6,11 @@ mod create;
 mod error;
 mod fleet;
 mod front;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lines;
 mod manager;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod testing;
 mod view;
 

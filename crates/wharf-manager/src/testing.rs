@@ -1,4 +1,4 @@
-//! A small fleet, for the tests of this crate.
+//! A small fleet, for the tests of this crate and its fuzz targets.
 
 use std::sync::Arc;
 

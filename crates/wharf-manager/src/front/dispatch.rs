@@ -101,6 +101,13 @@ fn version(path: &str) -> Result<(ApiVersion, &str), Error> {
     Ok((version, rest))
 }
 
+/// The name that a request's path has, if a row answers it.
+#[cfg(fuzzing)]
+pub(crate) fn captured(method: &http::Method, path: &str) -> Option<String> {
+    let (_, path) = version(path).ok()?;
+    routes::find(method, path).map(|(_, captured)| captured.name)
+}
+
 #[cfg(test)]
 mod tests {
     use wharf_model::ApiVersion;

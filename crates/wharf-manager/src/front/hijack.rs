@@ -77,6 +77,15 @@ impl Hijackable {
     }
 }
 
+/// What hyper gets of what begins a request, and what was put into it.
+#[cfg(fuzzing)]
+pub(crate) fn rewritten(sent: &[u8]) -> (Vec<u8>, &'static [u8]) {
+    let mut client = Hijackable::new(Box::new(tokio::io::empty()));
+    sent.clone_into(&mut client.read);
+    let put_in = if client.look() && client.put_back.is_some() { ASK } else { b"" };
+    (client.read, put_in)
+}
+
 /// `POST /containers/…/attach`, `POST /exec/…/start`, in HTTP/1.1.
 fn is_hijack(line: &[u8]) -> bool {
     let mut words = line.split(|byte| *byte == b' ').skip(1);
