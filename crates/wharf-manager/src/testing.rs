@@ -8,7 +8,8 @@ use wharf_model::*;
 pub(crate) fn container(id: u8, node: u32, name: &str, phase: Phase) -> Container {
     let text = ContainerId::from_bytes([id; 32]);
     let listed = format!(r#"{{"Id":"{text}","Names":["/{name}"],"Labels":{{"id":"{id}"}}}}"#);
-    let entry = crate::view::containers::entry(&listed, &format!("node{node}"), None, Default::default()).unwrap();
+    let entry = crate::view::containers::entry(&listed, &format!("node{node}"), None, Default::default())
+        .expect("an entry of a list");
     Container {
         id: text,
         node: NodeId(node),
