@@ -32,6 +32,12 @@ pub(crate) async fn build(call: Call) -> Result<Response<Body>, Error> {
     let arguments = query.get("buildargs").filter(|text| !text.is_empty());
     let mut arguments: Map<String, Value> =
         arguments.map(serde_json::from_str).transpose().map_err(bad)?.unwrap_or_default();
+    for key in ["labels", "cachefrom", "ulimits", "outputs"] {
+        let text = query.get(key).filter(|text| !text.is_empty());
+        text.map(serde_json::from_str::<serde::de::IgnoredAny>)
+            .transpose()
+            .map_err(|error| Error::invalid(format!("{key}: invalid JSON: {error}")))?;
+    }
     let given = arguments.len();
     let wishes = create::of_build(&mut arguments)?;
     let has_wishes = arguments.len() < given;

@@ -24,6 +24,7 @@ const WITHIN: Duration = Duration::from_secs(600);
 
 /// `POST /containers/prune` and its like: what was removed, from all nodes.
 pub(crate) async fn prune(call: Call) -> Result<Response<Body>, Error> {
+    Filters::parse(call.query()?.get("filters").unwrap_or(""))?;
     let path = call.with_query(&call.captured.with_name(""));
     let answers = ask(&call, |_| Ok((Method::POST, path.clone()))).await;
     pruned(&call.app, answers).await
@@ -32,6 +33,10 @@ pub(crate) async fn prune(call: Call) -> Result<Response<Body>, Error> {
 /// `POST /build/prune`: what is to be kept had another name before API 1.48.
 pub(crate) async fn prune_builds(call: Call) -> Result<Response<Body>, Error> {
     let query = call.query()?;
+    Filters::parse(query.get("filters").unwrap_or(""))?;
+    for key in ["keep-storage", "reserved-space", "max-used-space", "min-free-space"] {
+        query.number(key)?;
+    }
     let newer = call.request.extensions().get::<Newer>().copied();
     let answers = ask(&call, |(link, node)| {
         newer.map_or(Ok(()), |newer| newer.check(link, node))?;

@@ -1,8 +1,9 @@
 //! Networks: each is one engine's, and ties its containers to that node.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{Method, Response, StatusCode};
+use ipnet::IpNet;
 use serde_json::{Map, Value};
 use wharf_engine::{Body, wire::Touched};
 use wharf_model::{Node, PREDEFINED_NETWORKS};
@@ -50,6 +51,10 @@ pub(crate) async fn create(call: Call) -> Result<Response<Body>, Error> {
     let (app, version) = (call.app.clone(), call.version);
     let (mut body, _): (Map<String, Value>, _) = call.json().await?;
     let given = body.get("Name").and_then(Value::as_str).unwrap_or("").to_owned();
+    if given.trim().is_empty() {
+        return Err(Error::invalid("invalid name: a network needs one"));
+    }
+    check_addresses(&body)?;
     let labels = body.get("Labels").and_then(Value::as_object).cloned().unwrap_or_default();
     let (name, (link, node)) = match given.split_once('/') {
         Some((node, name)) => (name, choose::named(&app, node)?),
@@ -73,6 +78,25 @@ pub(crate) async fn create(call: Call) -> Result<Response<Body>, Error> {
     let answer = link.call(Method::POST, &path, Some(body.into()), CHANGE_WITHIN).await;
     link.observe(Touched::Networks).await;
     Ok(with_status(StatusCode::CREATED, answer.map_err(|error| of_engine(&error, &node))?))
+}
+
+/// Engines call a range that is none a fault of their own.
+fn check_addresses(body: &Map<String, Value>) -> Result<(), Error> {
+    let configs = body.get("IPAM").and_then(|ipam| ipam.get("Config")).and_then(Value::as_array);
+    for config in configs.into_iter().flatten() {
+        let text = |key| config.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        if text("Subnet").is_none() {
+            return Err(Error::invalid("IPAM.Config: every entry needs a Subnet such as 10.1.0.0/16"));
+        }
+        for (key, text) in ["Subnet", "IPRange"].into_iter().filter_map(|key| Some((key, text(key)?))) {
+            text.parse::<IpNet>()
+                .map_err(|_| Error::invalid(format!("{key} {text:?}: want a range such as 10.1.0.0/16")))?;
+        }
+        if let Some(text) = text("Gateway") {
+            text.parse::<IpAddr>().map_err(|_| Error::invalid(format!("Gateway {text:?}: want an IP address")))?;
+        }
+    }
+    Ok(())
 }
 
 /// `POST /networks/{id}/connect`, `POST /networks/{id}/disconnect`: the container says on which node.

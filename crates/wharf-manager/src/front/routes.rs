@@ -118,7 +118,7 @@ pub(crate) const ROUTES: &[Route] = rows![
     DELETE "/images/{image}" Every(images::remove);
     GET "/images/search" Place(registry::ask);
     POST "/images/prune" Every(everywhere::prune);
-    POST "/auth" Place(registry::ask);
+    POST "/auth" Place(registry::login);
     // the system
     GET "/info" Snapshot(local::info);
     GET "/version" Local(local::version);
@@ -152,7 +152,7 @@ pub(crate) const ROUTES: &[Route] = rows![
     POST "/networks/prune" Every(everywhere::prune);
     // plugins
     GET "/plugins" Every(plugins::list);
-    GET "/plugins/privileges" Place(registry::ask);
+    GET "/plugins/privileges" Place(registry::plugin_privileges);
     POST "/plugins/pull" Place(plugins::pull);
     GET "/plugins/{plugin}/json" Owner(plugins::of_node);
     DELETE "/plugins/{plugin}" Owner(plugins::of_node);

@@ -47,6 +47,14 @@ pub(crate) fn tag(reference: &str) -> Option<String> {
     Some(if named { reference.to_owned() } else { format!("{reference}:latest") })
 }
 
+/// Whether it can be the name of anything in a registry: the part before tag and digest is of lower case.
+pub(crate) fn is_reference(reference: &str) -> bool {
+    let repository = reference.rsplit_once([':', '@']).map_or(reference, |(repository, _)| repository);
+    let (host, path) = repository.split_once('/').unwrap_or(("", repository));
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/:@".contains(&byte);
+    path.bytes().all(allowed) && host.bytes().all(|byte| allowed(byte.to_ascii_lowercase()))
+}
+
 /// Docker's short form: `docker.io/library/busybox` is `busybox`.
 fn familiar(reference: &str) -> &str {
     let short = reference.strip_prefix("docker.io/").or_else(|| reference.strip_prefix("index.docker.io/"));
@@ -63,8 +71,7 @@ pub(crate) fn resolve(snapshot: &Snapshot, reference: &str) -> Result<FleetImage
         (Some(id), None) => Ok(FleetImage { id, holders: holders(snapshot, id) }),
         (Some(_), Some(_)) => Err(Error::invalid(format!("{reference:?} is the beginning of several images' ids"))),
         (None, _) => {
-            let repository = reference.rsplit_once([':', '@']).map_or(reference, |(repository, _)| repository);
-            if repository.bytes().any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_whitespace()) {
+            if !is_reference(reference) {
                 return Err(Error::invalid("invalid reference format: repository name must be lowercase"));
             }
             let name = tag(reference).unwrap_or_else(|| reference.to_owned());

@@ -6,6 +6,7 @@
 mod api;
 mod builds;
 mod cli;
+mod clients;
 mod compose;
 mod containers;
 mod differences;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         api::a_newer_or_older_client_is_told,
         api::an_older_engine_is_not_asked_for_what_it_would_drop,
         api::plugins_are_their_nodes,
+        clients::docker_py_works_as_on_one_engine,
         api::ping_has_the_headers_that_clients_look_for,
         differences::answers_differ_from_an_engines_only_as_documented,
         builds::a_built_image_runs_on_every_node,

@@ -15,6 +15,9 @@ use crate::Error;
 /// A Dockerfile that does not turn up in so much of a context is not waited for.
 const PEEK_LIMIT: usize = 16 << 20;
 
+/// How archives begin that are compressed otherwise: bzip2, xz, zstd. They are the builder's to read.
+const COMPRESSED: [&[u8]; 3] = [b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
+
 /// How a gzip stream begins.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -27,7 +30,7 @@ const BLOCK: usize = 512;
 /// Reads a context until its Dockerfile is there: that, if it was found, and what has been read.
 ///
 /// # Errors
-/// [`wharf_model::Class::Invalid`] if the body breaks off.
+/// [`wharf_model::Class::Invalid`] if the body breaks off, or is too short for an archive.
 pub(super) async fn peek(body: &mut Incoming, name: &str) -> Result<(Option<String>, Bytes), Error> {
     let (mut seen, mut plain, mut at) = (Vec::new(), Plain::new(), 0);
     let dockerfile = loop {
@@ -37,7 +40,15 @@ pub(super) async fn peek(body: &mut Incoming, name: &str) -> Result<(Option<Stri
             Found::NotYet if plain.text().len() > PEEK_LIMIT => break None,
             Found::NotYet => {}
         }
-        let Some(frame) = body.frame().await else { break None };
+        let Some(frame) = body.frame().await else {
+            if plain.is_no_archive() {
+                return Err(Error::invalid(format!(
+                    "the build's context is no tar archive: it ends after {} bytes",
+                    seen.len()
+                )));
+            }
+            break None;
+        };
         let frame = frame.map_err(|error| Error::invalid(format!("the build's context broke off: {error}")))?;
         if let Ok(data) = frame.into_data() {
             seen.extend_from_slice(&data);
@@ -93,6 +104,12 @@ impl Plain {
                 self.add(&begun);
             }
         }
+    }
+
+    /// Whether a body that has ended here cannot be an archive: not even one header fits.
+    fn is_no_archive(&self) -> bool {
+        let text = self.text();
+        text.len() < BLOCK && !COMPRESSED.iter().any(|begin| text.starts_with(begin))
     }
 
     fn text(&self) -> &[u8] {
