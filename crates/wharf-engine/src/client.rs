@@ -20,7 +20,7 @@ const IDLE_CONNECTIONS: usize = 8;
 const READ_BUFFER: usize = 8 << 10;
 
 /// How long they wait.
-const IDLE_TIME: Duration = Duration::from_secs(10);
+const IDLE_TIME: Duration = Duration::from_secs(5);
 
 /// The largest answer that is read as a whole: a list of some 50,000 containers.
 const ANSWER_LIMIT: usize = 256 << 20;

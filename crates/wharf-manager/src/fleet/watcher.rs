@@ -43,6 +43,11 @@ const PROBE_WITHIN: [Duration; 2] = [Duration::from_millis(300), Duration::from_
 /// All that an engine has is read again this often, whatever its events said.
 const RELIST: Duration = Duration::from_secs(60);
 
+/// What is done to every engine now and then costs the more, the more there are: in a large fleet each is probed, and read
+/// again, less often, so that all of it together stays at a thousand probes and thirty readings a second. Connections that
+/// end tell of a dead engine all the same, and a request that waits has its engine probed at once.
+const SPACING: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(33)];
+
 /// Between two attempts to reach an engine: first and longest.
 const RETRY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
 
@@ -175,9 +180,9 @@ impl Watcher {
         let mut session = Session::new(&self.fleet, &self.link, &self.orphans, reader);
         session.told = self.last_event;
         session.want(Job::Details, None);
-        let mut relist = tokio::time::interval_at(Instant::now() + RELIST, RELIST);
+        let mut relist = Instant::now() + self.spaced(RELIST, SPACING[1]);
         loop {
-            let (silence, again) = (self.link.heard() + SILENCE, session.again.0);
+            let (silence, again) = (self.link.heard() + self.spaced(SILENCE, SPACING[0]), session.again.0);
             tokio::select! {
                 line = lines.next() => {
                     self.link.note_heard();
@@ -188,7 +193,10 @@ impl Watcher {
                 }
                 Some(observation) = self.observations.recv() => session.observe(observation),
                 Some((job, result)) = session.running.next() => session.done(job, result),
-                _ = relist.tick() => session.want(Job::Everything, None),
+                () = tokio::time::sleep_until(relist) => {
+                    session.want(Job::Everything, None);
+                    relist = Instant::now() + self.spaced(RELIST, SPACING[1]);
+                }
                 () = tokio::time::sleep_until(silence) => session.probe().await?,
                 () = tokio::time::sleep_until(again), if !session.failed.is_empty() => session.try_again(),
                 () = self.link.doubted() => {
@@ -198,6 +206,12 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    /// At least so long, and so much for each node of the fleet.
+    fn spaced(&self, least: Duration, each: Duration) -> Duration {
+        let nodes = u32::try_from(self.fleet.snapshot().node_count()).unwrap_or(u32::MAX);
+        least.max(each.saturating_mul(nodes))
     }
 
     fn known(&self) -> Option<Arc<Node>> {
