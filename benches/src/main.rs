@@ -3,6 +3,7 @@
 
 mod fleet;
 mod measure;
+mod plot;
 mod subject;
 
 use std::{io::Write, path::PathBuf, time::Duration};
@@ -125,5 +126,10 @@ fn report(options: &Options, rows: &[Row]) -> anyhow::Result<()> {
     }
     std::fs::write(&options.json, serde_json::to_string_pretty(&json)?)?;
     writeln!(out, "\n(the figures as JSON: {})", options.json.display())?;
+    if options.only != Some(Only::Real) {
+        let picture = options.json.with_extension("svg");
+        plot::draw(rows, &picture)?;
+        writeln!(out, "(as a picture: {})", picture.display())?;
+    }
     Ok(())
 }

@@ -30,6 +30,12 @@ impl Row {
         Self { what: what.to_owned(), engine: None, wharf, unit }
     }
 
+    /// Of a simulated fleet: which, the figure and its unit, if it is this one.
+    pub(crate) fn of_fleet(&self, what: &str) -> Option<(&str, f64, &'static str)> {
+        let (fleet, rest) = self.what.split_once(": ")?;
+        (rest == what).then_some((fleet, self.wharf, self.unit))
+    }
+
     pub(crate) fn json(&self) -> Value {
         json!({ "what": self.what, "engine": self.engine, "wharf": self.wharf, "unit": self.unit })
     }

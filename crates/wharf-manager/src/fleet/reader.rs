@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::try_join_all, stream};
 use tokio::{sync::Semaphore, try_join};
 use wharf_engine::{Client, Error as EngineError, wire};
 use wharf_model::{
@@ -117,17 +117,15 @@ impl Reader {
         then: impl Fn(Arc<Container>, Container) -> F,
     ) -> Result<(), Error> {
         let unread: Vec<_> = node.containers.values().filter(|known| !known.is_inspected()).cloned().collect();
-        let reads = unread.into_iter().map(|listed| async move {
-            // It is closed never.
+        for some in unread.chunks(AT_ONCE) {
+            // The turn comes first, and is never closed: what waits for it must not take room yet, in thousands of engines.
             let _turn = turns.acquire().await.ok();
-            let Some(inspected) = self.inspected(listed.id).await? else { return Ok::<_, Error>(None) };
-            let container = self.sense(wire::container(&listed, &inspected))?;
-            Ok(Some((listed, container)))
-        });
-        let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-        while let Some(read) = reads.next().await {
-            if let Some((listed, container)) = read? {
-                then(listed, container).await;
+            let reads = some.iter().map(|listed| async move {
+                let Some(inspected) = self.inspected(listed.id).await? else { return Ok::<_, Error>(None) };
+                Ok(Some((listed, self.sense(wire::container(listed, &inspected))?)))
+            });
+            for (listed, container) in try_join_all(reads).await?.into_iter().flatten() {
+                then(Arc::clone(listed), container).await;
             }
         }
         Ok(())

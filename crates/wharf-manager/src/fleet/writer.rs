@@ -27,8 +27,8 @@ const QUEUE: usize = 4096;
 /// Messages that are taken in before the next snapshot is published.
 const BATCH: usize = 1024;
 
-/// Containers of all engines that are looked into at once after they were listed.
-const DETAILS: usize = 48;
+/// Engines whose containers are looked into at once after they were listed, a few containers of each.
+const DETAILS: usize = 24;
 
 /// A container that asks for resources or ports waits this long for nodes that are still being read.
 const READ_WITHIN: Duration = Duration::from_secs(30);
