@@ -15,10 +15,6 @@ mod serve;
 mod swarm;
 mod table;
 
-/// The C library's allocator keeps what a start among thousands of engines has used: half of the memory, for ever.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// One Docker for all your hosts: the Docker API in front of a fleet of Docker engines.
 #[derive(Debug, Parser)]
 #[command(name = "wharf", version, max_term_width = 100)]

@@ -159,15 +159,16 @@ impl Watcher {
         let node = self.link.node();
         let mut reader =
             Reader { client: self.link.client().clone(), node, version: API_NEWEST, naming: self.fleet.naming() };
-        let engine = reader.contact().await?;
+        // Boxed, here and below: what is needed once is not carried for as long as the engine is watched.
+        let engine = Box::pin(reader.contact()).await?;
         let versions = Versions { oldest: engine.min_api, newest: engine.api };
         reader.version = API_NEWEST.clamp(versions.oldest, versions.newest);
         self.fleet.apply(Event::Contacted(node, Arc::new(engine))).await;
 
         // Subscribe, then list, then follow: nothing can fall in between.
-        let mut lines = Lines::new(self.subscribe(&reader).await?);
+        let mut lines = Lines::new(Box::pin(self.subscribe(&reader)).await?);
         let listing = match self.known() {
-            Some(node) => reader.listing(&node).await?,
+            Some(node) => Box::pin(reader.listing(&node)).await?,
             None => return Err(gone(&reader)),
         };
         self.fleet.apply(Event::Listed(node, Box::new(listing))).await;
@@ -197,11 +198,11 @@ impl Watcher {
                     session.want(Job::Everything, None);
                     relist = Instant::now() + self.spaced(RELIST, SPACING[1]);
                 }
-                () = tokio::time::sleep_until(silence) => session.probe().await?,
+                () = tokio::time::sleep_until(silence) => Box::pin(session.probe()).await?,
                 () = tokio::time::sleep_until(again), if !session.failed.is_empty() => session.try_again(),
                 () = self.link.doubted() => {
                     if self.link.heard().elapsed() > PROBE_WITHIN[0] {
-                        session.probe().await?;
+                        Box::pin(session.probe()).await?;
                     }
                 }
             }
