@@ -10,7 +10,11 @@ use anyhow::{Context, bail, ensure};
 use futures_util::future::try_join_all;
 use http::{Method, header};
 use http_body_util::BodyExt;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+    time::Instant,
+};
 use wharf_engine::{Client, empty};
 use wharf_model::Endpoint;
 
@@ -21,6 +25,9 @@ use crate::{
 
 /// A request of the bench may take so long: the largest answers are hundreds of megabytes.
 const WITHIN: Duration = Duration::from_secs(120);
+
+/// Room for what is read at once.
+const READ: usize = 256 << 10;
 
 /// One size of a fleet, and how much is measured on it.
 #[derive(Debug, Clone, Copy)]
@@ -149,7 +156,7 @@ pub(crate) async fn measure(wharf: &Path, sim: &Path, size: Size) -> anyhow::Res
         let clients: &[usize] = if *what == "ps" { &[1, 8] } else { &[1] };
         for clients in clients {
             let requests = if *what == "ps" { size.requests.min(60) } else { size.requests };
-            let mut times = requests_of(&fleet, path, *clients, requests).await?;
+            let mut times = requests_of(&manager.endpoint(), path, *clients, requests).await?;
             let with = if *clients == 1 { String::new() } else { format!(", {clients} clients") };
             add(&format!("{what}{with}, p50"), percentile(&mut times, 0.5), "ms");
             add(&format!("{what}{with}, p99"), percentile(&mut times, 0.99), "ms");
@@ -157,7 +164,7 @@ pub(crate) async fn measure(wharf: &Path, sim: &Path, size: Size) -> anyhow::Res
     }
     let engine = simulated.engine(size.engines / 2)?;
     if everything > 0 {
-        let mut times = requests_of(&engine, &paths[paths.len() - 1].1, 1, size.requests).await?;
+        let mut times = requests_of(engine.endpoint(), &paths[paths.len() - 1].1, 1, size.requests).await?;
         add("inspect, the engine itself, p99", percentile(&mut times, 0.99), "ms");
     }
 
@@ -193,18 +200,51 @@ async fn healthy(fleet: &Client, size: Size, containers: usize) -> anyhow::Resul
 }
 
 /// The times that `count` requests of `clients` take.
-async fn requests_of(fleet: &Client, path: &str, clients: usize, count: usize) -> anyhow::Result<Vec<Duration>> {
-    fleet.get(path, WITHIN).await?;
+async fn requests_of(of: &Endpoint, path: &str, clients: usize, count: usize) -> anyhow::Result<Vec<Duration>> {
+    ask(of, path, &mut Vec::new()).await?;
     let times = try_join_all((0..clients).map(|_| async move {
-        let mut times = Vec::new();
+        let (mut times, mut answer) = (Vec::new(), Vec::new());
         for _ in 0..count.div_ceil(clients) {
             let began = Instant::now();
-            fleet.get(path, WITHIN).await?;
+            ask(of, path, &mut answer).await?;
             times.push(began.elapsed());
         }
         anyhow::Ok(times)
     }));
     Ok(times.await?.into_iter().flatten().collect())
+}
+
+/// One request on a connection of its own, its answer read as fast as it comes: a client library would measure itself.
+async fn ask(of: &Endpoint, path: &str, answer: &mut Vec<u8>) -> anyhow::Result<()> {
+    answer.clear();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n");
+    let exchange = async {
+        match of {
+            Endpoint::Unix(path) => talk(UnixStream::connect(path).await?, &request, answer).await,
+            Endpoint::Tcp { host, port } => talk(TcpStream::connect((&**host, *port)).await?, &request, answer).await,
+        }
+    };
+    tokio::time::timeout(WITHIN, exchange).await??;
+    ensure!(
+        answer.starts_with(b"HTTP/1.1 200"),
+        "{path}: {}",
+        String::from_utf8_lossy(&answer[..answer.len().min(200)])
+    );
+    Ok(())
+}
+
+async fn talk(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+    answer: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    stream.write_all(request.as_bytes()).await?;
+    while stream.read_buf(answer).await? > 0 {
+        if answer.capacity() - answer.len() < READ {
+            answer.reserve(READ.max(answer.len()));
+        }
+    }
+    Ok(())
 }
 
 /// Creates containers; how many.
