@@ -11,6 +11,7 @@ use crate::{
     Naming,
     fleet::{self, Fleet, LabelFile, Orphans},
     front::{self, App, BuildKits, Execs, Listener, Transfers},
+    view::info::NodeLines,
 };
 
 /// What a manager is to do.
@@ -66,6 +67,7 @@ impl Manager {
             execs: Execs::default(),
             transfers: Transfers::default(),
             buildkits: BuildKits::default(),
+            node_lines: NodeLines::default(),
         };
         Ok(Self { app, supervisor })
     }

@@ -13,7 +13,7 @@ use super::{BuildKits, Execs, Transfers, pattern::Captured};
 use crate::{
     Error, Identity,
     fleet::{Fleet, LabelFile, Link, Orphans},
-    view::query::Query,
+    view::{info::NodeLines, query::Query},
 };
 
 /// The largest JSON body that is taken: a container's description with long labels and a large environment.
@@ -29,6 +29,7 @@ pub(crate) struct App {
     pub(crate) execs: Execs,
     pub(crate) transfers: Transfers,
     pub(crate) buildkits: BuildKits,
+    pub(crate) node_lines: NodeLines,
 }
 
 /// A request, with what its path says taken apart.

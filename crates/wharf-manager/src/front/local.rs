@@ -28,5 +28,6 @@ pub(crate) async fn version(_: Call) -> Result<Response<Body>, Error> {
 
 /// `GET /info`
 pub(crate) async fn info(call: Call) -> Result<Response<Body>, Error> {
-    Ok(json(view::info::info(&call.snapshot(), &call.app.identity, &call.app.fleet.policy(), fleet::now())))
+    let app = &call.app;
+    Ok(json(view::info::info(&call.snapshot(), &app.identity, &app.fleet.policy(), fleet::now(), &app.node_lines)))
 }

@@ -1,6 +1,9 @@
 //! What the fleet says of itself as a whole.
 
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde_json::json;
 use wharf_model::{Node, Phase, Snapshot, Timestamp};
@@ -46,7 +49,13 @@ fn arch() -> &'static str {
 }
 
 /// The answer to `GET /info` at `now`: sums over the fleet, and a few lines per node in the predecessor's form.
-pub(crate) fn info(snapshot: &Snapshot, identity: &Identity, policy: &Policy, now: Timestamp) -> Vec<u8> {
+pub(crate) fn info(
+    snapshot: &Snapshot,
+    identity: &Identity,
+    policy: &Policy,
+    now: Timestamp,
+    written: &NodeLines,
+) -> Vec<u8> {
     let nodes = || snapshot.nodes();
     let count = |phase| nodes().map(|node| node.load().in_phase(phase)).sum::<usize>();
     let containers = snapshot.container_count();
@@ -87,7 +96,7 @@ pub(crate) fn info(snapshot: &Snapshot, identity: &Identity, policy: &Policy, no
         info.extend(usual);
     }
     // Put in as text: it is most of the answer.
-    let status = format!("\"SystemStatus\":{}", status(snapshot, policy));
+    let status = format!("\"SystemStatus\":{}", status(snapshot, policy, written));
     info.to_string().replacen("\"SystemStatus\":null", &status, 1).into_bytes()
 }
 
@@ -126,18 +135,47 @@ fn usual() -> serde_json::Value {
     })
 }
 
+/// The lines of each node as they were last written, in the order of the nodes' names: a node that is still the same is not
+/// written again. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NodeLines(Arc<Mutex<Vec<Written>>>);
+
+/// A node as it was, and its lines.
+type Written = (Arc<Node>, Box<str>);
+
+impl NodeLines {
+    /// Adds the lines of all nodes.
+    fn add_to(&self, lines: &mut Lines, snapshot: &Snapshot) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same_nodes = written.len() == snapshot.node_count()
+            && written.iter().all(|(known, _)| snapshot.node(known.id).is_some_and(|node| node.name == known.name));
+        if !same_nodes {
+            *written = snapshot.nodes().map(|node| (Arc::clone(node), "".into())).collect();
+            written.sort_by_cached_key(|(node, _)| natural(&node.name));
+        }
+        for (known, text) in &mut *written {
+            let Some(node) = snapshot.node(known.id) else { continue };
+            if text.is_empty() || !Arc::ptr_eq(known, node) {
+                let mut of_it = Lines { json: String::new() };
+                of_node(&mut of_it, node);
+                (*known, *text) = (Arc::clone(node), of_it.json.into());
+            }
+            lines.json.push(',');
+            lines.json.push_str(text);
+        }
+    }
+}
+
 /// Names and values in the order in which clients print them, as JSON: ten for every node, which is written and not built.
-fn status(snapshot: &Snapshot, policy: &Policy) -> String {
-    let mut nodes: Vec<_> = snapshot.nodes().collect();
-    nodes.sort_by_cached_key(|node| natural(&node.name));
+fn status(snapshot: &Snapshot, policy: &Policy, written: &NodeLines) -> String {
     let filters = wharf_plan::filter_names().filter(|name| !policy.without.contains(name));
     let filters = filters.collect::<Vec<_>>().join(", ");
-    let mut lines = Lines { json: String::with_capacity(nodes.len() * 700 + 256) };
+    let mut lines = Lines { json: String::with_capacity(snapshot.node_count() * 700 + 256) };
     lines.add("Role", "primary");
     lines.add("Strategy", policy.strategy.name());
     lines.add("Filters", &filters);
-    lines.add("Nodes", nodes.len());
-    nodes.into_iter().for_each(|node| of_node(&mut lines, node));
+    lines.add("Nodes", snapshot.node_count());
+    written.add_to(&mut lines, snapshot);
     format!("[{}]", lines.json)
 }
 
