@@ -9,7 +9,10 @@ mod dockerfile;
 mod kit;
 
 pub(crate) use self::kit::BuildKits;
+use std::sync::Arc;
+
 use http::{Method, Response};
+use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use wharf_engine::{Body, wire::Touched};
 use wharf_model::{Class, Node};
@@ -20,13 +23,45 @@ use super::{
     choose,
     forward::{WhileOpen, forward, forward_body, passed_back_then},
 };
-use crate::{Error, create, view};
+use crate::{
+    Error, create,
+    fleet::Link,
+    view::{self, query::Query},
+};
+
+/// So much of a refused build's context is read before the refusal is sent, in at most so long.
+const DRAIN_LIMIT: usize = 64 << 20;
+const DRAIN_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Ending a build is quick.
 const CANCEL_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// Where a build goes, and what of it.
+struct Plan {
+    link: Arc<Link>,
+    node: Arc<Node>,
+    query: Query,
+    arguments: Map<String, Value>,
+    /// The path below the version, and the query without the wishes.
+    rest: String,
+    by_buildkit: bool,
+}
+
 /// `POST /build`
 pub(crate) async fn build(call: Call) -> Result<Response<Body>, Error> {
+    match plan(&call) {
+        Ok(plan) => send(call, plan).await,
+        Err(error) => {
+            // A client reads no answer before it has sent its context: an end of the connection is all it would see.
+            let mut body = http_body_util::Limited::new(call.request.into_body(), DRAIN_LIMIT);
+            let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+            tokio::time::timeout(DRAIN_WITHIN, rest).await.ok();
+            Err(error)
+        }
+    }
+}
+
+fn plan(call: &Call) -> Result<Plan, Error> {
     let query = call.query()?;
     let bad = |error| Error::invalid(format!("buildargs: invalid JSON: {error}"));
     let arguments = query.get("buildargs").filter(|text| !text.is_empty());
@@ -54,6 +89,11 @@ pub(crate) async fn build(call: Call) -> Result<Response<Body>, Error> {
         true => format!("/build?{}", query.with("buildargs", &Value::Object(arguments.clone()).to_string())),
         false => call.with_query("/build"),
     };
+    Ok(Plan { link, node, query, arguments, rest, by_buildkit })
+}
+
+async fn send(call: Call, plan: Plan) -> Result<Response<Body>, Error> {
+    let Plan { link, node, query, arguments, rest, by_buildkit } = plan;
     let path = link.path(call.version, &rest);
     let (parts, mut body) = call.request.into_parts();
     let body = if by_buildkit || query.flag("pull") || query.get("remote").is_some_and(|remote| !remote.is_empty()) {
