@@ -8,9 +8,9 @@ mod context;
 mod dockerfile;
 mod kit;
 
-pub(crate) use self::kit::BuildKits;
 use std::sync::Arc;
 
+pub(crate) use self::kit::BuildKits;
 use http::{Method, Response};
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
