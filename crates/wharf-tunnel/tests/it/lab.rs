@@ -1,0 +1,144 @@
+//! Network namespaces for a test, and work in them.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use wharf_tunnel::{Config, Kernel, Peer, PublicKey, SecretKey, Tunnel};
+
+/// The underlay's port in every namespace.
+pub(crate) const PORT: u16 = 51820;
+/// The MTU in the tunnel, over an underlay of 1500.
+pub(crate) const MTU: u32 = 1420;
+
+/// A network namespace; it is removed on drop.
+pub(crate) struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    pub(crate) fn new() -> Namespace {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("wht-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        run(&["ip", "netns", "add", &name]);
+        let namespace = Namespace { name };
+        namespace.run("ip link set lo up");
+        namespace
+    }
+
+    /// Runs a command line in it, which must succeed.
+    pub(crate) fn run(&self, line: &str) -> String {
+        let output = self.output(line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command line in it.
+    pub(crate) fn output(&self, line: &str) -> Output {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        Command::new("ip").args(["netns", "exec", &self.name]).args(words).output().unwrap()
+    }
+
+    /// Does something on a thread in it.
+    pub(crate) fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
+        let thread = std::thread::spawn(move || {
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network)).unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        Command::new("ip").args(["netns", "del", &self.name]).status().unwrap();
+    }
+}
+
+/// A node: a namespace with a tunnel.
+pub(crate) struct Node {
+    // The tunnel goes before its namespace does.
+    pub(crate) tunnel: Tunnel,
+    pub(crate) namespace: Namespace,
+    pub(crate) key: PublicKey,
+    pub(crate) underlay: IpAddr,
+    pub(crate) address: String,
+}
+
+impl Node {
+    /// A node with the address `10.99.NUMBER.1` in the tunnel, and a route for all of `10.99.0.0/16` into it.
+    pub(crate) fn start(namespace: Namespace, underlay: IpAddr, number: u8) -> Node {
+        let secret = SecretKey::generate();
+        let key = secret.public();
+        let tunnel = start(&namespace, secret);
+        let address = format!("10.99.{number}.1");
+        namespace.run(&format!("ip address add {address}/16 dev wharf1"));
+        Node { tunnel, namespace, key, underlay, address }
+    }
+
+    /// Whether a datagram of that many bytes reaches `other` and returns as it was, within that time.
+    pub(crate) fn reaches(&self, other: &Node, length: usize, within: Duration) -> bool {
+        let open = |node: &Node| {
+            let address = (node.address.clone(), 0);
+            let socket = node.namespace.inside(move || UdpSocket::bind(address).unwrap());
+            socket.set_read_timeout(Some(within)).unwrap();
+            socket
+        };
+        let (here, there) = (open(self), open(other));
+        let sent: Vec<u8> = (0..length).map(|index| index as u8).collect();
+        here.send_to(&sent, there.local_addr().unwrap()).unwrap();
+        let mut buffer = vec![0; length + 1];
+        let Ok((count, source)) = there.recv_from(&mut buffer) else { return false };
+        there.send_to(&buffer[..count], source).unwrap();
+        here.recv(&mut buffer).is_ok_and(|count| buffer[..count] == sent)
+    }
+
+    /// This node as others know it.
+    pub(crate) fn as_peer(&self) -> Peer {
+        let allowed = vec![format!("{}/32", self.address).parse().unwrap()];
+        Peer { key: self.key, endpoint: SocketAddr::new(self.underlay, PORT), allowed }
+    }
+}
+
+/// Starts a tunnel of this process in a namespace.
+pub(crate) fn start(namespace: &Namespace, key: SecretKey) -> Tunnel {
+    let config = Config { device: "wharf1".to_owned(), mtu: MTU, key, port: PORT, kernel: Kernel::Never };
+    namespace.inside(|| Tunnel::start(config)).unwrap()
+}
+
+/// Two namespaces that a cable connects, as 192.0.2.1 and 192.0.2.2.
+pub(crate) fn connected() -> [Namespace; 2] {
+    let pair = [Namespace::new(), Namespace::new()];
+    run(&["ip", "-n", &pair[0].name, "link", "add", "eth0", "type", "veth", "peer", "eth0", "netns", &pair[1].name]);
+    for (index, namespace) in pair.iter().enumerate() {
+        let number = index + 1;
+        namespace.run(&format!("ip address add 192.0.2.{number}/24 dev eth0"));
+        namespace.run(&format!("ip address add 2001:db8::{number}/64 dev eth0 nodad"));
+        namespace.run("ip link set eth0 up");
+    }
+    pair
+}
+
+/// Two nodes that know each other.
+pub(crate) fn nodes() -> [Node; 2] {
+    nodes_at(["192.0.2.1", "192.0.2.2"])
+}
+
+/// Two nodes that know each other by these addresses of the cable.
+pub(crate) fn nodes_at(addresses: [&str; 2]) -> [Node; 2] {
+    let [one, two] = connected();
+    let [a, b] = addresses.map(|address| address.parse().unwrap());
+    let nodes = [Node::start(one, a, 1), Node::start(two, b, 2)];
+    nodes[0].tunnel.set_peers(vec![nodes[1].as_peer()]).unwrap();
+    nodes[1].tunnel.set_peers(vec![nodes[0].as_peer()]).unwrap();
+    nodes
+}
+
+fn run(words: &[&str]) {
+    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
