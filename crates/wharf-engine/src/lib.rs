@@ -4,6 +4,7 @@
 mod body;
 mod client;
 mod error;
+mod lines;
 mod tls;
 mod transport;
 pub mod wire;
@@ -12,6 +13,7 @@ pub use crate::{
     body::{Body, BodyError, collect, empty, full, incoming},
     client::Client,
     error::Error,
+    lines::Lines,
     tls::{TlsClient, TlsError, TlsFiles, TlsServed, TlsServer},
     transport::{Io, Stream},
 };

@@ -51,9 +51,13 @@ pub enum TlsError {
     },
 }
 
-/// How engines are dialled.
+/// How engines, and managers, are dialled.
 #[derive(Clone)]
-pub struct TlsClient(Arc<ClientConfig>);
+pub struct TlsClient {
+    config: Arc<ClientConfig>,
+    /// The name that the other side's certificate has to be of; `None` for the host's.
+    name: Option<&'static str>,
+}
 
 /// How clients are served.
 #[derive(Clone)]
@@ -83,7 +87,12 @@ impl TlsClient {
             (Some(cert), Some(key)) => builder.with_client_auth_cert(certificates(cert)?, private_key(key)?)?,
             _ => builder.with_no_client_auth(),
         };
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), name: None })
+    }
+
+    /// A client that is configured already, for one whose certificate is of this name, whatever its address is.
+    pub fn of(config: Arc<ClientConfig>, name: &'static str) -> Self {
+        Self { config, name: Some(name) }
     }
 
     /// Wraps a stream to a host of that name or address.
@@ -95,8 +104,9 @@ impl TlsClient {
         host: &str,
         stream: S,
     ) -> io::Result<tokio_rustls::client::TlsStream<S>> {
-        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        TlsConnector::from(Arc::clone(&self.0)).connect(name, stream).await
+        let name = self.name.unwrap_or(host).to_owned();
+        let name = ServerName::try_from(name).map_err(io::Error::other)?;
+        TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await
     }
 }
 

@@ -6,6 +6,7 @@
 mod expressions;
 mod references;
 mod request;
+mod wiring;
 
 pub(crate) use self::{
     expressions::{Wishes, of_build, whitelists},

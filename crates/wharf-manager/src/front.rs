@@ -10,6 +10,7 @@ mod call;
 mod choose;
 mod containers;
 mod dispatch;
+mod doctor;
 mod events;
 mod everywhere;
 mod execs;
@@ -37,6 +38,7 @@ mod volumes;
 use self::listen::Peer;
 pub use self::listen::{Access, ListenError, Listener};
 pub(crate) use self::{
+    answer::{failure, of_engine, with_status},
     build::BuildKits,
     call::{App, container},
     execs::Execs,

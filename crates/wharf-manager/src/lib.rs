@@ -2,6 +2,7 @@
 
 use wharf_model::ApiVersion;
 
+mod agents;
 mod create;
 mod error;
 mod fleet;
@@ -10,11 +11,14 @@ mod front;
 pub mod fuzzing;
 mod lines;
 mod manager;
+mod networks;
+mod records;
 #[cfg(any(test, fuzzing))]
 mod testing;
 mod view;
 
 pub use crate::{
+    agents::AgentSettings,
     error::Error,
     front::{Access, ListenError, Listener},
     manager::{Config, Identity, Manager},

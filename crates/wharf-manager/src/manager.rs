@@ -4,13 +4,16 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 use wharf_engine::TlsClient;
-use wharf_plan::Policy;
-use wharf_store::discovery::Discovery;
+use wharf_plan::{Policy, addresses::Pool};
+use wharf_store::{discovery::Discovery, records::File};
 
 use crate::{
-    Naming,
+    Error, Naming,
+    agents::{self, AgentSettings, Agents},
     fleet::{self, Fleet, LabelFile, Orphans},
     front::{self, App, BuildKits, Execs, Listener, Transfers},
+    networks::{self, Networks},
+    records::Records,
     view::info::NodeLines,
 };
 
@@ -29,6 +32,12 @@ pub struct Config {
     pub identity: Identity,
     /// A folder of its own, for what must outlive it.
     pub data: PathBuf,
+    /// The agents of its nodes; `None` to have none, and networks that are each one node's.
+    pub agents: Option<AgentSettings>,
+    /// What ranges of networks are made of.
+    pub pools: Vec<Pool>,
+    /// The fleet network of containers that name none; `None` for Docker's bridge.
+    pub default_network: Option<String>,
 }
 
 /// What a manager says of itself.
@@ -45,19 +54,31 @@ pub struct Identity {
 pub struct Manager {
     app: App,
     supervisor: tokio::task::JoinHandle<()>,
+    agents: agents::Running,
 }
 
 impl Manager {
     /// Starts to watch the engines; nothing is served yet.
     ///
     /// # Errors
-    /// If the data folder cannot be used.
-    pub fn start(config: Config) -> std::io::Result<Self> {
-        let orphans = Orphans::open(&config.data.join("given-up"))?;
-        let labels = LabelFile::open(config.data.join("node-labels.json"))?;
+    /// If the data folder cannot be used, or the agents' port is taken.
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        let unusable = |error: std::io::Error| Error::internal(error.to_string());
+        let orphans = Orphans::open(&config.data.join("given-up")).map_err(unusable)?;
+        let labels = LabelFile::open(config.data.join("node-labels.json")).map_err(unusable)?;
+        let records = Records::new(Arc::new(File::open(&config.data.join("store.redb")).await?));
         let fleet = Fleet::start(config.policy, config.naming, labels.known());
+        let agents = match config.agents {
+            Some(settings) => {
+                Agents::start(&fleet, &records, settings, config.pools.clone(), &config.identity.id).await?
+            }
+            None => Agents::off(),
+        };
+        // Agents are served only when the networks are known: what they are not told of they take down.
+        let networks = Networks::open(fleet.clone(), agents.agents.clone(), records.clone(), config.pools).await?;
         let watch = config.discovery.watch();
-        let supervisor = tokio::spawn(fleet::supervise(fleet.clone(), watch, orphans.clone(), config.engine_tls));
+        let supervise = fleet::supervise(fleet.clone(), records, watch, orphans.clone(), config.engine_tls);
+        let supervisor = tokio::spawn(supervise);
         let identity = Arc::new(config.identity);
         let app = App {
             fleet,
@@ -68,8 +89,11 @@ impl Manager {
             transfers: Transfers::default(),
             buildkits: BuildKits::default(),
             node_lines: NodeLines::default(),
+            networks,
+            agents: agents.agents.clone(),
+            default_network: config.default_network.map(Into::into),
         };
-        Ok(Self { app, supervisor })
+        Ok(Self { app, supervisor, agents })
     }
 
     /// Waits until every node that discovery names has been reached, or has failed to be.
@@ -95,7 +119,15 @@ impl Manager {
 
     /// Serves the Docker API on these listeners until told to stop; requests under way may end.
     pub async fn serve(self, listeners: Vec<Listener>, stop: CancellationToken) {
+        self.agents.spawn(stop.clone());
+        let reaper = tokio::spawn(networks::reap(self.app.networks.clone()));
         front::serve(self.app, listeners, stop).await;
+        reaper.abort();
         self.supervisor.abort();
+    }
+
+    /// The port that agents connect to; `None` without agents.
+    pub fn agent_port(&self) -> Option<u16> {
+        self.app.agents.port()
     }
 }

@@ -227,8 +227,25 @@ impl PortRange {
 pub struct Attachment {
     /// The network's name on its engine.
     pub name: Box<str>,
-    /// The network's id; `None` until the container has been started on it once.
+    /// The network's id on its engine; `None` until the container has been started on it once.
     pub id: Option<NetworkId>,
+    /// Its address: the one it has, or the one that it is to have when it starts.
+    pub address: Option<IpAddr>,
+    /// What it has of its own on a fleet network; `None` on others, and until it has been inspected.
+    pub fleet: Option<Box<FleetEndpoint>>,
+}
+
+/// What a container has of its own on a fleet network.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FleetEndpoint {
+    /// The engine's id of the endpoint; empty while the container does not run.
+    pub id: Box<str>,
+    /// Its hardware address; empty while the container does not run.
+    pub mac: Box<str>,
+    /// Further names that the network's containers know it by.
+    pub aliases: Vec<Box<str>>,
+    /// What it calls others, and nobody else does: a container's name or id, and the alias.
+    pub links: Vec<(Box<str>, Box<str>)>,
 }
 
 /// Something mounted in a container.

@@ -121,7 +121,7 @@ hex_id!(
     ""
 );
 
-/// A node, for as long as this manager runs: a small number, so that the state stays small.
+/// A node: a small number from 1 on, which stays its own. Addresses of tunnels are made of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u32);
 

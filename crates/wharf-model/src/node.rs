@@ -1,13 +1,16 @@
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use imbl::OrdMap;
+use ipnet::Ipv4Net;
 
-use crate::{Container, ContainerId, Endpoint, ImageId, Labels, Load, NetworkId, NodeId, Resources, Timestamp};
+use crate::{
+    Attachment, Container, ContainerId, Endpoint, ImageId, Labels, Load, NetworkId, NodeId, Resources, Timestamp,
+};
 
 /// A host of the fleet and what is known of its engine.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Its id in this manager.
+    /// Its number, which it keeps for as long as it belongs to the fleet.
     pub id: NodeId,
     /// Where its engine is reached.
     pub endpoint: Endpoint,
@@ -21,6 +24,8 @@ pub struct Node {
     pub health: Health,
     /// The last failure to reach or to read it, for people; `None` while all is well.
     pub error: Option<Arc<str>>,
+    /// Its agent; `None` if it never had one.
+    pub agent: Option<Arc<Agent>>,
     /// When this was last brought up to date by the manager's clock.
     pub updated: Timestamp,
     /// Its containers.
@@ -47,6 +52,7 @@ impl Node {
             labels: Arc::default(),
             health: Health::Pending,
             error: None,
+            agent: None,
             updated: now,
             containers: OrdMap::new(),
             load: Load::default(),
@@ -59,6 +65,23 @@ impl Node {
     /// Whether it answers, and containers may be placed on it.
     pub fn is_healthy(&self) -> bool {
         self.health == Health::Healthy
+    }
+
+    /// Whether it has an agent that wires its containers to those of other nodes.
+    pub fn has_agent(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.connected)
+    }
+
+    /// The fleet network that a network of this node's engine is a part of.
+    pub fn fleet_network(&self, attachment: &Attachment) -> Option<NetworkId> {
+        let by_id = attachment.id.and_then(|id| self.networks.get(&id));
+        let network = by_id.or_else(|| self.networks.values().find(|network| network.name == attachment.name))?;
+        network.fleet
+    }
+
+    /// The part that this node's engine has of a fleet network.
+    pub fn part_of(&self, network: NetworkId) -> Option<&Arc<Network>> {
+        self.networks.values().find(|part| part.fleet == Some(network))
     }
 
     /// What its containers take, without those that are only promised yet.
@@ -110,6 +133,29 @@ impl Health {
             Self::Unhealthy => "Unhealthy",
         }
     }
+}
+
+/// What a node's agent said of its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// Its version.
+    pub version: Box<str>,
+    /// The host's address that tunnels lead to.
+    pub underlay: IpAddr,
+    /// The largest packet that the host's own network carries, in bytes.
+    pub underlay_mtu: u32,
+    /// The public half of the key of the host's encrypted tunnel, in base64; empty if it has none.
+    pub key: Box<str>,
+    /// The host's own DNS servers.
+    pub resolvers: Vec<IpAddr>,
+    /// Where the host's own routes lead.
+    pub routes: Vec<Ipv4Net>,
+    /// By how many seconds its clock is ahead of the manager's.
+    pub clock_skew: i64,
+    /// What it could not do, for people.
+    pub problems: Vec<Box<str>>,
 }
 
 /// What an engine says of itself (`GET /info`, `GET /version`).
@@ -201,6 +247,8 @@ pub struct Network {
     pub driver: Box<str>,
     /// Its labels.
     pub labels: Labels,
+    /// The fleet network that it is a part of.
+    pub fleet: Option<NetworkId>,
     /// Its entry of `GET /networks`, as the engine gave it.
     pub entry: Box<str>,
 }

@@ -3,8 +3,8 @@ use std::{cmp::Reverse, ops::Bound, sync::Arc};
 use imbl::{OrdMap, OrdSet};
 
 use crate::{
-    Container, ContainerId, IdPrefix, Image, ImageId, Labels, Load, Node, NodeId, PublishedPort, ReservationId,
-    Resources, Timestamp,
+    Attachment, Container, ContainerId, FleetNetwork, IdPrefix, Image, ImageId, Labels, Load, NetworkId, Node, NodeId,
+    PublishedPort, ReservationId, Resources, Timestamp,
 };
 
 /// What is known of the fleet at one moment. Cloning is cheap; a clone never changes.
@@ -24,6 +24,8 @@ pub struct Snapshot {
     by_age: OrdMap<(Reverse<Timestamp>, ContainerId), Arc<Container>>,
     reservations: OrdMap<ReservationId, Arc<Reservation>>,
     reserved_names: OrdMap<Box<str>, ReservationId>,
+    fleet_networks: OrdMap<NetworkId, Arc<FleetNetwork>>,
+    fleet_networks_by_name: OrdMap<Box<str>, NetworkId>,
 }
 
 /// A name and a place that are promised to a container that is being created, or a name to one that is being renamed.
@@ -200,6 +202,67 @@ impl Snapshot {
     /// The promises made to containers that are being created.
     pub fn reservations(&self) -> impl Iterator<Item = &Arc<Reservation>> {
         self.reservations.values()
+    }
+}
+
+// === fleet networks ===
+
+impl Snapshot {
+    /// The networks that span the fleet, by id.
+    pub fn fleet_networks(&self) -> impl Iterator<Item = &Arc<FleetNetwork>> {
+        self.fleet_networks.values()
+    }
+
+    /// The fleet network of that id.
+    pub fn fleet_network(&self, id: NetworkId) -> Option<&Arc<FleetNetwork>> {
+        self.fleet_networks.get(&id)
+    }
+
+    /// The fleet network of that name.
+    pub fn fleet_network_named(&self, name: &str) -> Option<&Arc<FleetNetwork>> {
+        self.fleet_networks_by_name.get(name).and_then(|id| self.fleet_networks.get(id))
+    }
+
+    /// The fleet networks whose ids begin so.
+    pub fn fleet_networks_with_prefix(&self, prefix: IdPrefix) -> impl Iterator<Item = &Arc<FleetNetwork>> {
+        self.fleet_networks.range(NetworkId::range(prefix)).map(|(_, network)| network)
+    }
+
+    /// The containers that are attached to a fleet network, each with how it is.
+    pub fn members(&self, network: &FleetNetwork) -> impl Iterator<Item = (&Arc<Node>, &Arc<Container>, &Attachment)> {
+        let nodes = network.nodes().into_iter().filter_map(|node| self.nodes.get(&node));
+        nodes.flat_map(move |node| {
+            self.members_on(network, node.id).map(move |(container, attached)| (node, container, attached))
+        })
+    }
+
+    /// Those of one node.
+    pub fn members_on(
+        &self,
+        network: &FleetNetwork,
+        node: NodeId,
+    ) -> impl Iterator<Item = (&Arc<Container>, &Attachment)> {
+        let id = network.id;
+        let node = self.nodes.get(&node).filter(|node| node.part_of(id).is_some());
+        node.into_iter().flat_map(move |node| {
+            node.containers.values().filter_map(move |container| {
+                let attached = container.networks.iter().find(|one| node.fleet_network(one) == Some(id))?;
+                Some((container, attached))
+            })
+        })
+    }
+
+    /// Puts a fleet network in the place of what was known of it.
+    pub fn put_fleet_network(&mut self, network: Arc<FleetNetwork>) {
+        self.fleet_networks_by_name.insert(network.name.clone(), network.id);
+        self.fleet_networks.insert(network.id, network);
+    }
+
+    /// Forgets a fleet network.
+    pub fn remove_fleet_network(&mut self, id: NetworkId) {
+        if let Some(network) = self.fleet_networks.remove(&id) {
+            self.fleet_networks_by_name.remove(&network.name);
+        }
     }
 }
 

@@ -66,6 +66,11 @@ pub enum Reason {
         /// What the engine speaks.
         has: ApiVersion,
     },
+    /// It cannot join a fleet network: its agent is not there, or not yet.
+    NoAgent {
+        /// The network.
+        network: Box<str>,
+    },
     /// It is not among the only nodes that are allowed.
     NotListed(Vec<Box<str>>),
     /// What is asked of its containers or images is not so.
@@ -98,9 +103,10 @@ pub struct Unplaceable {
 }
 
 impl Unplaceable {
-    /// Whether it may be otherwise in a moment: some node is still being read.
+    /// Whether it may be otherwise in a moment: some node is still being read, or getting its
+    /// agent.
     pub fn is_passing(&self) -> bool {
-        self.rejected.iter().any(|rejection| rejection.reason == Reason::Unread)
+        self.rejected.iter().any(|rejection| matches!(rejection.reason, Reason::Unread | Reason::NoAgent { .. }))
     }
 }
 
@@ -143,6 +149,9 @@ impl fmt::Display for Reason {
             }
             Self::Platform { asked, has } => write!(f, "runs {has} images, and this is {asked}"),
             Self::Api { what, needs, has } => write!(f, "{what} needs API {needs}, and its engine speaks {has}"),
+            Self::NoAgent { network } => {
+                write!(f, "network {network} spans the fleet, and no agent of Wharf answers here to join it")
+            }
             Self::NotListed(names) => write!(f, "whitelist node=={} leaves it out", names.join("|")),
             Self::Affinity(expression) => write!(f, "affinity {expression} fails"),
             Self::Constraint { expression, has: Some(has) } => write!(f, "constraint {expression} fails: it is {has}"),

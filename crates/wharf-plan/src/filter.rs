@@ -24,7 +24,8 @@ pub(crate) struct Filter {
     pub(crate) check: fn(&Workload, &Candidate<'_>, &Policy) -> Result<(), Reason>,
 }
 
-/// The rules, in the order in which they are told of: the predecessor's, and two that it had under no name.
+/// The rules, in the order in which they are told of: the predecessor's, two that it had under no
+/// name, and what fleet networks need.
 pub(crate) const FILTERS: &[Filter] = &[
     Filter { name: "health", check: health },
     Filter { name: "platform", check: platform },
@@ -34,6 +35,7 @@ pub(crate) const FILTERS: &[Filter] = &[
     Filter { name: "affinity", check: affinity },
     Filter { name: "constraint", check: constraint },
     Filter { name: "whitelist", check: whitelist },
+    Filter { name: "network", check: network },
     Filter { name: "resources", check: resources },
 ];
 
@@ -59,8 +61,12 @@ pub(crate) fn wishes(want: &Workload, candidate: &Candidate<'_>) -> usize {
         + soft(&want.affinities, &|expression| has_affinity(expression, candidate))
 }
 
-/// Whether a node has, or is promised, one of the project that the container belongs to.
+/// Whether a node has, or is promised, one of the project that the container belongs to. What is on a fleet network finds the
+/// others wherever they are.
 pub(crate) fn has_company(want: &Workload, candidate: &Candidate<'_>) -> bool {
+    if !want.networks.is_empty() {
+        return false;
+    }
     let Some(project) = want.labels.get(PROJECT_LABEL) else { return false };
     let promised = || candidate.promised.iter().any(|promise| promise.labels.get(PROJECT_LABEL) == Some(project));
     candidate.node.load().has_project(project) || promised()
@@ -209,6 +215,13 @@ fn taken<'a>(wanted: &PublishedPort, candidate: &Candidate<'a>) -> Option<Option
     }
     let promise = candidate.promised.iter().find(|promise| promise.published.iter().any(clashes));
     promise.map(|promise| promise.name.as_deref())
+}
+
+fn network(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
+    match want.networks.first() {
+        Some(network) if !candidate.node.has_agent() => Err(Reason::NoAgent { network: network.clone() }),
+        _ => Ok(()),
+    }
 }
 
 fn resources(want: &Workload, candidate: &Candidate<'_>, policy: &Policy) -> Result<(), Reason> {

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no clock, no randomness, no I/O. Whoever asks twice with the same arguments gets the same answer.
 
+pub mod addresses;
 mod explain;
 mod expression;
 mod filter;

@@ -33,6 +33,8 @@ pub struct Workload {
     pub api: Option<(ApiVersion, &'static str)>,
     /// Where it has to be because of what it depends on.
     pub requirements: Vec<Requirement>,
+    /// The fleet networks that it is to be on, by name.
+    pub networks: Vec<Box<str>>,
     /// Nodes that are not to be tried (again).
     pub exclude: BTreeSet<NodeId>,
 }

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod access;
+mod agent;
 mod client;
 mod explain;
 mod lab;
 mod manager;
+mod net;
 mod node;
 mod serve;
 mod swarm;
@@ -26,7 +28,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Options>),
+    Agent(agent::Options),
     Node(node::Options),
+    Net(net::Options),
     Explain(explain::Options),
     Lab(lab::Options),
     Swarm(swarm::Options),
@@ -48,7 +52,9 @@ fn main() -> ExitCode {
     } else {
         let result = match Cli::parse().command {
             Command::Serve(options) => serve::run(*options),
+            Command::Agent(options) => agent::run(options),
             Command::Node(options) => node::run(options),
+            Command::Net(options) => net::run(options),
             Command::Explain(options) => explain::run(options),
             Command::Lab(options) => lab::run(options),
             Command::Swarm(options) => swarm::run(options),

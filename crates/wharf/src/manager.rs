@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{IsTerminal, Write},
+    net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -13,9 +14,9 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use wharf_engine::TlsClient;
-use wharf_manager::{Access, Config, Identity, Listener, Manager, Naming};
+use wharf_manager::{Access, AgentSettings, Config, Identity, Listener, Manager, Naming};
 use wharf_model::Endpoint;
-use wharf_plan::Policy;
+use wharf_plan::{Policy, addresses::Pool};
 use wharf_store::discovery::Discovery;
 
 /// Nodes have this long to answer before their state is printed; those that need longer come later.
@@ -31,6 +32,10 @@ pub(crate) struct Settings {
     pub(crate) naming: Naming,
     pub(crate) data: Option<PathBuf>,
     pub(crate) discovery: String,
+    /// Whether nodes have agents, and where they find the manager, if that is said.
+    pub(crate) agents: Option<Option<SocketAddr>>,
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) default_network: Option<String>,
     /// What is logged, unless `WHARF_LOG` says it.
     pub(crate) log: &'static str,
 }
@@ -57,7 +62,7 @@ fn raise_open_files() {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let Settings { hosts, access, engine_tls, policy, naming, data, discovery, log: _ } = settings;
+    let Settings { hosts, access, engine_tls, policy, naming, data, discovery, agents, .. } = settings;
     let discovery = Discovery::parse(&discovery).with_context(|| format!("DISCOVERY {discovery}"))?;
     let data = data.unwrap_or_else(|| home("/var/lib/wharf", ".local/share/wharf"));
     let in_data = || format!("the data folder {}", data.display());
@@ -72,21 +77,33 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         id: lock.fleet_id.clone(),
         hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
     };
-    let config = Config { discovery, engine_tls, policy, naming, identity, data: data.clone() };
-    let manager = Manager::start(config).with_context(in_data)?;
+    // Of the program as it was started, also where its file has been replaced since.
+    let agents = agents.map(|advertise| AgentSettings { advertise, program: PathBuf::from("/proc/self/exe") });
+    let config = Config {
+        discovery,
+        engine_tls,
+        policy,
+        naming,
+        identity,
+        data: data.clone(),
+        agents,
+        pools: settings.pools,
+        default_network: settings.default_network,
+    };
+    let manager = Manager::start(config).await.with_context(in_data)?;
     let settled = tokio::select! {
         settled = tokio::time::timeout(SETTLE_WITHIN, manager.settled()) => settled.is_ok(),
         () = stop.cancelled() => return Ok(()),
     };
     let endpoints: Vec<_> = listeners.iter().filter_map(Listener::endpoint).collect();
-    greet(&manager.nodes(), &endpoints, settled)?;
+    greet(&manager.nodes(), &endpoints, settled, manager.agent_port())?;
     manager.serve(listeners, stop).await;
     drop(lock);
     Ok(())
 }
 
 /// Tells what is served and how to use it.
-fn greet(nodes: &[String], endpoints: &[Endpoint], settled: bool) -> anyhow::Result<()> {
+fn greet(nodes: &[String], endpoints: &[Endpoint], settled: bool, agents: Option<u16>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let plural = if nodes.len() == 1 { "node" } else { "nodes" };
     writeln!(out, "Wharf {}: {} {plural}", wharf_manager::VERSION, nodes.len())?;
@@ -109,12 +126,19 @@ fn greet(nodes: &[String], endpoints: &[Endpoint], settled: bool) -> anyhow::Res
         )?;
         writeln!(out, "  docker context use wharf\nthen\n  docker info")?;
     }
+    if let Some(port) = agents {
+        writeln!(
+            out,
+            "\nNodes get their agents by themselves, which reach this manager at TCP port {port}. By hand, on a node:\n  \
+             wharf agent --join tcp://THIS-HOST:{port}        with WHARF_TOKEN from `wharf node token`"
+        )?;
+    }
     out.flush()?;
     Ok(())
 }
 
 /// Cancelled by the first SIGINT or SIGTERM.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+pub(crate) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let stop = CancellationToken::new();
     let stopped = stop.clone();
@@ -128,7 +152,7 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-fn log_to_stderr(level: &str) {
+pub(crate) fn log_to_stderr(level: &str) {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_env_var("WHARF_LOG")
         .with_default_directive(level.parse().unwrap_or_else(|_| tracing::level_filters::LevelFilter::INFO.into()))

@@ -36,6 +36,12 @@ enum Command {
         #[arg(required = true)]
         nodes: Vec<String>,
     },
+    /// Print the command with which a host's agent is started by hand; its token is good for a day
+    Token {
+        /// Print the token only
+        #[arg(long, short)]
+        quiet: bool,
+    },
     /// Set a node's labels, which constraints can ask for, or show them
     #[command(after_help = "\
 Examples:
@@ -60,6 +66,18 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
             let shown = nodes.iter().map(|node| host.ask(Method::GET, &path(node, ""), None));
             let shown = Value::Array(shown.collect::<anyhow::Result<_>>()?);
             writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&shown)?)?;
+        }
+        Command::Token { quiet } => {
+            let issued = host.ask(Method::POST, "/wharf/tokens", Some(&Value::Object(Map::new())))?;
+            let (token, port) = (issued["Token"].as_str().unwrap_or_default(), &issued["Port"]);
+            let mut out = std::io::stdout().lock();
+            if quiet {
+                writeln!(out, "{token}")?;
+            } else {
+                writeln!(out, "On the host, as root, with this manager's address in the place of MANAGER:\n")?;
+                writeln!(out, "  WHARF_TOKEN={token} wharf agent --join tcp://MANAGER:{port}\n")?;
+                writeln!(out, "Good until {}.", issued["Expires"].as_str().unwrap_or_default())?;
+            }
         }
         Command::Label { node, changes } => {
             let shown = if changes.is_empty() {

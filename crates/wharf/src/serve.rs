@@ -1,11 +1,15 @@
 //! `wharf serve`: a manager.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use wharf_manager::Naming;
 use wharf_model::Endpoint;
-use wharf_plan::{Policy, Strategy, filter_names};
+use wharf_plan::{
+    Policy, Strategy,
+    addresses::{Pool, default_pools},
+    filter_names,
+};
 
 use crate::{
     access::{SocketOptions, TlsOptions},
@@ -54,6 +58,24 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR", env = "WHARF_DATA")]
     data: Option<PathBuf>,
 
+    /// Have no agents on the nodes: networks are each one node's.
+    #[arg(long)]
+    no_agents: bool,
+
+    /// The address and port at which agents reach this manager.
+    /// [default: port 2378, of the address that leads to each node]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "WHARF_ADVERTISE", conflicts_with = "no_agents")]
+    advertise: Option<SocketAddr>,
+
+    /// What ranges of addresses networks get that name none: BASE:SIZE; may be given several times. The first block of the
+    /// first is for the nodes themselves. [default: 10.192.0.0/11:16 and 10.224.0.0/11:20]
+    #[arg(long = "network-pool", value_name = "BASE:SIZE")]
+    pools: Vec<Pool>,
+
+    /// The network of containers that name none: bridge (Docker's, of each node) or fleet (one that spans all nodes).
+    #[arg(long, default_value = "bridge", value_name = "bridge|fleet", value_parser = ["bridge", "fleet"])]
+    default_network: String,
+
     /// Where the engines are: nodes://ADDRESS:PORT,… or file://PATH. [default: the engine of this machine]
     #[arg(value_name = "DISCOVERY", env = "WHARF_DISCOVERY")]
     discovery: Option<String>,
@@ -76,6 +98,9 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
         naming: options.names,
         data: options.data,
         discovery: options.discovery.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned()),
+        agents: (!options.no_agents).then_some(options.advertise),
+        pools: if options.pools.is_empty() { default_pools() } else { options.pools },
+        default_network: Some(options.default_network).filter(|network| network != "bridge"),
         log: "info",
     })
 }

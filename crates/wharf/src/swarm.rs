@@ -273,6 +273,10 @@ impl Manage {
             naming: Naming::Node,
             data: self.data,
             discovery: text,
+            // Nothing of Wharf's own on the nodes, as the predecessor had it.
+            agents: None,
+            pools: Vec::new(),
+            default_network: None,
             log,
         })
     }

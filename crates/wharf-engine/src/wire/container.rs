@@ -6,8 +6,8 @@ use std::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use wharf_model::{
-    Attachment, ByteSize, CPUS_LABEL, Container, ContainerHealth, ContainerId, Cpus, MountPoint, NodeId, Phase,
-    PublishedPort, Resources, Timestamp, Transport,
+    AGENT_LABEL, Attachment, ByteSize, CPUS_LABEL, Container, ContainerHealth, ContainerId, Cpus, ENDPOINT_OPTION,
+    FleetEndpoint, MountPoint, NodeId, Phase, PublishedPort, Resources, Timestamp, Transport,
 };
 
 use super::{Error, parse, time};
@@ -29,6 +29,19 @@ pub fn listed(body: &[u8]) -> Result<Vec<(ContainerId, &str)>, Error> {
         id.id.parse::<ContainerId>().map_err(|_| Error::Field { what: "a container", field: "Id", value: id.id })
     };
     entries.into_iter().map(|entry| Ok((id(entry)?, entry.get()))).collect()
+}
+
+/// Whether an entry of `GET /containers/json` is Wharf's own agent.
+pub fn is_agent(entry: &str) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Labelled {
+        labels: Option<BTreeMap<Box<str>, serde::de::IgnoredAny>>,
+    }
+    // Nearly all are not, and there are many: a look at the text comes first.
+    entry.contains(AGENT_LABEL)
+        && serde_json::from_str::<Labelled>(entry)
+            .is_ok_and(|entry| entry.labels.is_some_and(|labels| labels.contains_key(AGENT_LABEL)))
 }
 
 #[derive(Deserialize)]
@@ -144,10 +157,58 @@ struct NetworkSettings {
     networks: Option<BTreeMap<Box<str>, Option<Endpoint>>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Endpoint {
-    #[serde(rename = "NetworkID", default)]
-    id: String,
+    #[serde(rename = "NetworkID")]
+    network: String,
+    #[serde(rename = "EndpointID")]
+    id: Box<str>,
+    #[serde(rename = "IPAddress")]
+    address: String,
+    #[serde(rename = "MacAddress")]
+    mac: Box<str>,
+    #[serde(rename = "IPAMConfig")]
+    asked: Option<Asked>,
+    #[serde(rename = "DriverOpts")]
+    options: Option<BTreeMap<Box<str>, Box<str>>>,
+}
+
+/// The address that an endpoint was asked to have.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Asked {
+    #[serde(rename = "IPv4Address")]
+    address: String,
+}
+
+/// What a client asked of an endpoint of a fleet network: [`ENDPOINT_OPTION`].
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Kept {
+    aliases: Option<Vec<Box<str>>>,
+    links: Option<Vec<Box<str>>>,
+}
+
+fn attachment((name, endpoint): (Box<str>, Option<Endpoint>)) -> Attachment {
+    let endpoint = endpoint.unwrap_or_default();
+    let asked = || endpoint.asked.as_ref()?.address.parse().ok();
+    let kept = endpoint.options.as_ref().and_then(|options| options.get(ENDPOINT_OPTION));
+    let kept = kept.map(|text| serde_json::from_str::<Kept>(text).unwrap_or_default());
+    Attachment {
+        name,
+        id: endpoint.network.parse().ok(),
+        address: endpoint.address.parse().ok().or_else(asked),
+        fleet: kept.map(|kept| {
+            let links = kept.links.into_iter().flatten();
+            let links = links.map(|link| {
+                let (target, alias) = link.split_once(':').unwrap_or((&link, &link));
+                (target.into(), alias.into())
+            });
+            let aliases = kept.aliases.unwrap_or_default();
+            Box::new(FleetEndpoint { id: endpoint.id, mac: endpoint.mac, aliases, links: links.collect() })
+        }),
+    }
 }
 
 #[derive(Deserialize)]
@@ -175,11 +236,7 @@ pub fn container(listed: &Container, inspected: &[u8]) -> Result<Container, Erro
     let wire: Inspected = parse("GET /containers/{id}/json", String::from_utf8_lossy(inspected).as_bytes())?;
     let id = wire.id.parse().map_err(|_| Error::Field { what: "a container", field: "Id", value: wire.id })?;
     let settings = wire.network_settings.unwrap_or_default();
-    let networks = settings
-        .networks
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(name, endpoint)| Attachment { name, id: endpoint.and_then(|endpoint| endpoint.id.parse().ok()) });
+    let networks = settings.networks.unwrap_or_default().into_iter().map(attachment);
     let mounts = wire.mounts.unwrap_or_default().into_iter().map(Mount::point);
     Ok(Container {
         id,
@@ -217,11 +274,7 @@ pub fn listed_container(node: NodeId, listed: &str, entry: Box<str>) -> Result<C
     // Links show a container under further names, which have a slash more.
     let name = wire.names.iter().flatten().map(|name| name.trim_start_matches('/')).find(|name| !name.contains('/'));
     let settings = wire.network_settings.unwrap_or_default();
-    let networks = settings
-        .networks
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(name, endpoint)| Attachment { name, id: endpoint.and_then(|endpoint| endpoint.id.parse().ok()) });
+    let networks = settings.networks.unwrap_or_default().into_iter().map(attachment);
     let (mut published, mut exposed) = (Vec::new(), Vec::new());
     for port in wire.ports.into_iter().flatten() {
         let Some(transport) = Transport::parse(&port.transport) else { continue };

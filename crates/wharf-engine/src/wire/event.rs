@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use wharf_model::{ContainerId, Labels, Timestamp};
+use wharf_model::{AGENT_LABEL, AGENT_NAME, ContainerId, Labels, Timestamp};
 
 use super::{Error, parse};
 
@@ -100,6 +100,17 @@ impl Event {
     /// The action without what follows its colon: `exec_create` of `exec_create: sh -c true`.
     pub fn verb(&self) -> &str {
         self.action.split_once(':').map_or(&*self.action, |(verb, _)| verb)
+    }
+
+    /// Whether it happened to Wharf's own agent on that engine, or to what it is made of.
+    pub fn is_of_agent(&self) -> bool {
+        let name = || self.attributes.get("name").unwrap_or(&self.id);
+        match &*self.kind {
+            "container" => self.attributes.contains_key(AGENT_LABEL),
+            "image" => name().split(':').next() == Some(AGENT_NAME),
+            "volume" => *self.id == *AGENT_NAME,
+            _ => false,
+        }
     }
 
     /// What has to be read again because of it.

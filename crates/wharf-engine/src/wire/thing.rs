@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use wharf_model::{Image, Network, Timestamp, Volume};
+use wharf_model::{FLEET_NETWORK_LABEL, Image, Labels, Network, Timestamp, Volume};
 
 use super::{Error, each, parse, time};
 
@@ -92,8 +92,9 @@ pub fn networks(body: &[u8]) -> Result<(Vec<Network>, Vec<Error>), Error> {
     Ok(each(parse("GET /networks", body)?, |entry| {
         let wire: WireNetwork = parse("a network", entry.get().as_bytes())?;
         let id = wire.id.parse().map_err(|_| Error::Field { what: "a network", field: "Id", value: wire.id })?;
-        let (name, driver, labels) = (wire.name, wire.driver, wire.labels.iter().flatten().collect());
-        Ok(Network { id, name, driver, labels, entry: entry.get().into() })
+        let (name, driver, labels) = (wire.name, wire.driver, wire.labels.iter().flatten().collect::<Labels>());
+        let fleet = labels.get(FLEET_NETWORK_LABEL).and_then(|id| id.parse().ok());
+        Ok(Network { id, name, driver, labels, fleet, entry: entry.get().into() })
     }))
 }
 

@@ -7,7 +7,11 @@ use serde_json::{Map, Value};
 use wharf_model::{NamespaceMode, Node, Snapshot};
 use wharf_plan::Requirement;
 
-use crate::{Error, view};
+use crate::{
+    Error,
+    networks::{Join, asked_address},
+    view::{self, networks::Found},
+};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -16,18 +20,28 @@ pub(super) struct References {
     pub(super) requirements: Vec<Requirement>,
     /// Paths of the host that are mounted.
     pub(super) binds: Vec<String>,
+    /// Fleet networks that it is to be on; that of its network mode comes first.
+    pub(super) joins: Vec<Join>,
+    /// What it calls other containers, where its network spans the fleet: name and alias.
+    pub(super) links: Vec<(String, String)>,
 }
 
 /// Network modes that every engine has.
 const EVERYWHERE: [&str; 6] = ["", "default", "bridge", "host", "none", "nat"];
 
-/// Finds and rewrites the references.
+/// Finds and rewrites the references. `default` is the fleet network of containers that name none, if there is one.
 ///
 /// # Errors
 /// [`wharf_model::Class::NotFound`] for what is not there; [`wharf_model::Class::Invalid`] for what may mean several things.
-pub(super) fn resolve(body: &mut Map<String, Value>, snapshot: &Snapshot) -> Result<References, Error> {
+pub(super) fn resolve(
+    body: &mut Map<String, Value>,
+    snapshot: &Snapshot,
+    default: Option<&str>,
+) -> Result<References, Error> {
     let mut found = References::default();
-    let mut network_mode = String::new();
+    if let Some(default) = default {
+        name_default_network(body, default);
+    }
     if let Some(host) = body.get_mut("HostConfig").and_then(Value::as_object_mut) {
         for key in ["NetworkMode", "IpcMode", "PidMode"] {
             let Some(Value::String(mode)) = host.get_mut(key) else { continue };
@@ -36,7 +50,6 @@ pub(super) fn resolve(body: &mut Map<String, Value>, snapshot: &Snapshot) -> Res
                 *mode = format!("container:{container}");
             } else if key == "NetworkMode" {
                 *mode = found.network(snapshot, mode)?;
-                network_mode.clone_from(mode);
             }
         }
         for volumes in host.get_mut("VolumesFrom").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -51,6 +64,9 @@ pub(super) fn resolve(body: &mut Map<String, Value>, snapshot: &Snapshot) -> Res
             let (reference, alias) = text.rsplit_once(':').unwrap_or((text, text));
             let alias = alias.rsplit('/').next().unwrap_or(alias).to_owned();
             let name = found.linked(snapshot, reference)?;
+            if !found.joins.is_empty() {
+                found.links.push((name.clone(), alias.clone()));
+            }
             *text = format!("{name}:{alias}");
         }
         for bind in host.get_mut("Binds").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -74,6 +90,9 @@ pub(super) fn resolve(body: &mut Map<String, Value>, snapshot: &Snapshot) -> Res
         let keys: Vec<_> = endpoints.keys().cloned().collect();
         for key in keys {
             let name = found.network(snapshot, &key)?;
+            if let Some(join) = found.joins.iter_mut().find(|join| *join.name == *name) {
+                join.address = asked_address(&endpoints[&key])?;
+            }
             if name != key
                 && let Some(endpoint) = endpoints.remove(&key)
             {
@@ -82,6 +101,26 @@ pub(super) fn resolve(body: &mut Map<String, Value>, snapshot: &Snapshot) -> Res
         }
     }
     Ok(found)
+}
+
+/// Has a container that names no network name this one.
+fn name_default_network(body: &mut Map<String, Value>, network: &str) {
+    let host = body.entry("HostConfig").or_insert(Value::Null);
+    if host.is_null() {
+        *host = Value::Object(Map::new());
+    }
+    let Some(host) = host.as_object_mut() else { return };
+    let mode = host.get("NetworkMode").and_then(Value::as_str).unwrap_or("").to_owned();
+    if !matches!(mode.as_str(), "" | "default") {
+        return;
+    }
+    host.insert("NetworkMode".to_owned(), network.into());
+    let endpoints = body.get_mut("NetworkingConfig").and_then(|config| config.get_mut("EndpointsConfig"));
+    if let Some(endpoints) = endpoints.and_then(Value::as_object_mut)
+        && let Some(endpoint) = endpoints.remove("default")
+    {
+        endpoints.insert(network.to_owned(), endpoint);
+    }
 }
 
 impl References {
@@ -95,12 +134,15 @@ impl References {
         Ok(container.id.to_string())
     }
 
-    /// A linked container: on Docker's own networks links only work on one host. Its plain name, which becomes an alias.
+    /// A linked container: on Docker's own networks links only work on one host, on fleet networks they are names. Its plain
+    /// name, which becomes an alias.
     fn linked(&mut self, snapshot: &Snapshot, reference: &str) -> Result<String, Error> {
         let container = crate::front::container(snapshot, reference)
             .map_err(|error| Error::new(error.class, format!("could not get container for {reference}: {error}")))?;
-        let node = snapshot.node(container.node).into_iter().map(AsRef::as_ref);
-        self.require(format!("linked container {}", container.name), node);
+        if self.joins.is_empty() {
+            let node = snapshot.node(container.node).into_iter().map(AsRef::as_ref);
+            self.require(format!("linked container {}", container.name), node);
+        }
         Ok(container.name.to_string())
     }
 
@@ -109,9 +151,18 @@ impl References {
         if EVERYWHERE.contains(&reference) {
             return Ok(reference.to_owned());
         }
-        let (node, network) = view::networks::resolve(snapshot, reference)?;
-        self.require(format!("network {}", network.name), snapshot.node(node).into_iter().map(AsRef::as_ref));
-        Ok(network.name.to_string())
+        match view::networks::resolve(snapshot, reference)? {
+            Found::Fleet(network) => {
+                if !self.joins.iter().any(|join| join.network == network.id) {
+                    self.joins.push(Join { network: network.id, name: network.name.clone(), address: None });
+                }
+                Ok(network.name.to_string())
+            }
+            Found::OfNode(node, network) => {
+                self.require(format!("network {}", network.name), snapshot.node(node).into_iter().map(AsRef::as_ref));
+                Ok(network.name.to_string())
+            }
+        }
     }
 
     /// What is mounted: a path of the host, or a volume. A volume that is nowhere yet will be made where the container is.

@@ -7,13 +7,17 @@ use serde_json::{Map, Value};
 use wharf_model::{
     ApiVersion, ByteSize, CPUS_LABEL, Cpus, Node, PortRange, PublishedPort, Resources, Snapshot, Transport,
 };
-use wharf_plan::{Platform, Workload};
+use wharf_plan::{Platform, Requirement, Workload};
 
 use super::{
     expressions,
     references::{self, References},
+    wiring,
 };
-use crate::Error;
+use crate::{
+    Error,
+    networks::{Join, Wiring},
+};
 
 /// A create request that has been understood.
 #[derive(Debug, Clone)]
@@ -30,6 +34,13 @@ pub(crate) struct CreateRequest {
     cpus: Option<u32>,
     /// What is to become of it when its node is lost.
     reschedule: Option<String>,
+    /// Fleet networks that it is to be on.
+    pub(crate) joins: Vec<Join>,
+    links: Vec<(String, String)>,
+    /// Whether it has names of its own to ask for: not where it is in another's network namespace.
+    has_resolver: bool,
+    /// Whether the user's `ndots` was dropped.
+    ndots: bool,
 }
 
 /// `--cpu-shares N` up to here means N processors, as the predecessor read it; more are what engines take them for, a weight
@@ -86,6 +97,7 @@ impl CreateRequest {
         name: Option<&str>,
         platform: Option<&str>,
         snapshot: &Snapshot,
+        default_network: Option<&str>,
     ) -> Result<Self, Error> {
         let malformed = |error: serde_json::Error| Error::invalid(format!("invalid JSON: {error}"));
         if body.trim_ascii().is_empty() {
@@ -99,8 +111,15 @@ impl CreateRequest {
             return Err(Error::invalid("no image is named: Image is empty"));
         };
         let wishes = expressions::take(&mut body)?;
-        let References { requirements, binds } = references::resolve(&mut body, snapshot)?;
+        let References { mut requirements, binds, joins, links } =
+            references::resolve(&mut body, snapshot, default_network)?;
+        requirements.extend(joins.iter().filter_map(|join| owner_of(join, snapshot)));
         let host = view.host_config.unwrap_or_default();
+        // As it is by now: references in it have been followed.
+        let mode =
+            body.get("HostConfig").and_then(|host| host.get("NetworkMode")).and_then(Value::as_str).unwrap_or("");
+        let has_resolver = !matches!(mode, "host" | "none") && !mode.starts_with("container:");
+        let ndots = has_resolver && drop_ndots(&mut body);
         let host_network = host.network_mode.as_deref() == Some("host");
         let exposed = view.exposed_ports.unwrap_or_default();
         let labels = view.labels.unwrap_or_default().into_iter();
@@ -128,16 +147,22 @@ impl CreateRequest {
             platform: platform.map(Platform::parse),
             api: needed_api(&body),
             requirements,
+            networks: joins.iter().map(|join| join.name.clone()).collect(),
             exclude: std::collections::BTreeSet::new(),
         };
         let nodes = snapshot.nodes().count();
-        Ok(Self { image, workload, body, binds, nodes, cpus, reschedule: wishes.reschedule })
+        let reschedule = wishes.reschedule;
+        Ok(Self { image, workload, body, binds, nodes, cpus, reschedule, joins, links, has_resolver, ndots })
     }
 
-    /// The request for the engine of a node, with more labels.
-    pub(crate) fn for_engine(&self, node: &Node, labels: &[(&str, String)]) -> ForEngine {
+    /// The request for the engine of a node, with more labels, and with its place on fleet networks.
+    pub(crate) fn for_engine(&self, node: &Node, labels: &[(&str, String)], wiring: &Wiring) -> ForEngine {
         let mut body = self.body.clone();
         labels.iter().for_each(|(key, value)| set_label(&mut body, key, value));
+        wiring::connect(&mut body, wiring, &self.links);
+        if let (true, Some(names)) = (self.has_resolver, wiring.names) {
+            wiring::ask_for_names_at(&mut body, names, node);
+        }
         let one_network = node.engine.as_ref().is_some_and(|engine| engine.api < SEVERAL_NETWORKS);
         let further = if one_network { keep_one_network(&mut body) } else { Vec::new() };
         let has = node.engine.as_ref().map_or(0, |engine| engine.total.cpus.as_nanos() / 1_000_000_000);
@@ -157,8 +182,32 @@ impl CreateRequest {
         let stays = self.reschedule.iter().filter(|policy| *policy != "off").map(|policy| {
             format!("reschedule:{policy} is kept with the container; Wharf does not move containers off lost nodes yet")
         });
-        binds.chain(stays).collect()
+        let ndots = self.ndots.then(|| {
+            "the option ndots is left out: with it, the engine would look for names of other hosts nowhere".to_owned()
+        });
+        binds.chain(stays).chain(ndots).collect()
     }
+}
+
+/// The node that a container has to be on because of the address that it asks for.
+fn owner_of(join: &Join, snapshot: &Snapshot) -> Option<Requirement> {
+    let address = join.address?;
+    let (slice, node) = snapshot.fleet_network(join.network)?.slice_with(address)?;
+    let name = snapshot.node(node).map(|node| (*node.name).into());
+    Some(Requirement {
+        what: format!("address {address} of network {} (of the block {slice})", join.name),
+        nodes: [node].into(),
+        names: name.into_iter().collect(),
+    })
+}
+
+/// Takes `ndots` out of the resolver's options: with it, engines do not pass on names without a dot. Whether it was there.
+fn drop_ndots(body: &mut Map<String, Value>) -> bool {
+    let options = body.get_mut("HostConfig").and_then(|host| host.get_mut("DnsOptions"));
+    let Some(options) = options.and_then(Value::as_array_mut) else { return false };
+    let count = options.len();
+    options.retain(|option| !option.as_str().is_some_and(|option| option.starts_with("ndots:") && option != "ndots:0"));
+    options.len() < count
 }
 
 /// A create as an engine understands it.

@@ -7,7 +7,8 @@ use futures_util::{StreamExt, future::try_join_all, stream};
 use tokio::{sync::Semaphore, try_join};
 use wharf_engine::{Client, Error as EngineError, wire};
 use wharf_model::{
-    ApiVersion, Container, ContainerId, Endpoint, Engine, Image, ImageId, Network, Node, NodeId, Timestamp, Volume,
+    AGENT_NAME, ApiVersion, Container, ContainerId, Endpoint, Engine, Image, ImageId, Network, Node, NodeId, Timestamp,
+    Volume,
 };
 
 use super::state::Listing;
@@ -65,7 +66,7 @@ impl Reader {
         let (listed, images) = (self.container_list().await?, self.images().await?);
         let (networks, volumes) = (self.networks().await?, self.volumes().await?);
         let (mut containers, mut rejects) = (Vec::new(), Vec::new());
-        for (id, entry) in self.sense(wire::listed(&listed))? {
+        for (id, entry) in self.visible(&listed)? {
             match self.listed(id, entry, node) {
                 Ok(container) => containers.push(container),
                 Err(error) => rejects.push(error),
@@ -83,6 +84,13 @@ impl Reader {
         }
     }
 
+    /// The containers of a list, without Wharf's own agent: it is not for clients to see, to count or to remove.
+    pub(super) fn visible<'a>(&self, listed: &'a [u8]) -> Result<Vec<(ContainerId, &'a str)>, Error> {
+        let mut entries = self.sense(wire::listed(listed))?;
+        entries.retain(|(_, entry)| !wire::is_agent(entry));
+        Ok(entries)
+    }
+
     /// The ids and entries of all containers, without a look into each.
     pub(super) async fn container_list(&self) -> Result<Bytes, Error> {
         Ok(self.get("/containers/json?all=1", SLOW).await?)
@@ -97,7 +105,7 @@ impl Reader {
         .to_string();
         let listed = async { Ok(self.get(&format!("/containers/json?all=1&filters={filter}"), SLOW).await?) };
         let (listed, inspected) = try_join!(listed, self.inspected(id))?;
-        let entry = self.sense(wire::listed(&listed))?.into_iter().find(|(listed, _)| *listed == id);
+        let entry = self.visible(&listed)?.into_iter().find(|(listed, _)| *listed == id);
         match (entry, inspected) {
             (Some((_, entry)), Some(inspected)) => {
                 let shown = crate::view::containers::entry(entry, &node.name, node.host(), self.naming);
@@ -142,7 +150,10 @@ impl Reader {
     /// Lists all images.
     pub(super) async fn images(&self) -> Result<Vec<Image>, Error> {
         let listed = self.get("/images/json", SLOW).await?;
-        Ok(self.kept(self.sense(wire::images(&listed))?, "image"))
+        let mut images = self.kept(self.sense(wire::images(&listed))?, "image");
+        let of_agent = |tag: &str| tag.split_once(':').is_some_and(|(name, _)| name == AGENT_NAME);
+        images.retain(|image| image.tags.is_empty() || !image.tags.iter().all(|tag| of_agent(tag)));
+        Ok(images)
     }
 
     /// Lists all images and asks when each last got a name: that decides which image a name means where nodes disagree.
@@ -178,7 +189,9 @@ impl Reader {
     /// Reads all volumes.
     pub(super) async fn volumes(&self) -> Result<Vec<Volume>, Error> {
         let listed = self.get("/volumes", SLOW).await?;
-        Ok(self.kept(self.sense(wire::volumes(&listed))?, "volume"))
+        let mut volumes = self.kept(self.sense(wire::volumes(&listed))?, "volume");
+        volumes.retain(|volume| *volume.name != *AGENT_NAME);
+        Ok(volumes)
     }
 
     async fn get(&self, path: &str, within: Duration) -> Result<Bytes, EngineError> {

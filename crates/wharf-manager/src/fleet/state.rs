@@ -7,8 +7,8 @@ use std::{
 
 use imbl::OrdMap;
 use wharf_model::{
-    Container, ContainerId, Endpoint, Engine, Health, Image, ImageId, Labels, Network, Node, NodeId, Reservation,
-    ReservationId, Snapshot, Timestamp, Volume,
+    Agent, Container, ContainerId, Endpoint, Engine, FleetNetwork, Health, Image, ImageId, Labels, Network, NetworkId,
+    Node, NodeId, Reservation, ReservationId, Snapshot, Timestamp, Volume,
 };
 use wharf_plan::{Placement, Policy, Seed, Unplaceable, Workload};
 
@@ -17,8 +17,8 @@ use super::labels::{Labelled, NodeLabels};
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Discovery names these engines; those that it no longer names leave.
-    Discovered(BTreeSet<Endpoint>),
+    /// Discovery names these engines, each a node with its number; those that it no longer names leave.
+    Discovered(BTreeMap<Endpoint, NodeId>),
     /// The operator gave an engine's node these labels.
     Labelled(Endpoint, NodeLabels),
     /// An engine said who it is.
@@ -43,6 +43,12 @@ pub(crate) enum Event {
     Failing(NodeId, Arc<str>),
     /// A promise was kept, or broken.
     Released(ReservationId),
+    /// A fleet network is like this now.
+    FleetNetwork(Arc<FleetNetwork>),
+    /// A fleet network is no more.
+    FleetNetworkGone(NetworkId),
+    /// A node's agent said this of its host; or it is connected no more.
+    Agent(NodeId, Arc<Agent>),
 }
 
 /// All that an engine has.
@@ -80,7 +86,8 @@ pub(crate) enum Refusal {
 pub(crate) struct State {
     pub(crate) snapshot: Snapshot,
     ids: BTreeMap<Endpoint, NodeId>,
-    next_node: u32,
+    /// What agents said of nodes that are not discovered yet: after a start, it is known before its engine is.
+    agents: BTreeMap<NodeId, Arc<Agent>>,
     next_reservation: u64,
     policy: Policy,
     labels: Labelled,
@@ -88,7 +95,14 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(policy: Policy, labels: Labelled) -> Self {
-        Self { snapshot: Snapshot::default(), ids: BTreeMap::new(), next_node: 1, next_reservation: 1, policy, labels }
+        Self {
+            snapshot: Snapshot::default(),
+            ids: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            next_reservation: 1,
+            policy,
+            labels,
+        }
     }
 
     /// Takes in what happened at `now`.
@@ -146,6 +160,12 @@ impl State {
                 node.error = Some(error);
             }),
             Event::Released(id) => self.snapshot.remove_reservation(id),
+            Event::FleetNetwork(network) => self.snapshot.put_fleet_network(network),
+            Event::FleetNetworkGone(id) => self.snapshot.remove_fleet_network(id),
+            Event::Agent(id, agent) => {
+                self.change(id, now, |node| node.agent = Some(Arc::clone(&agent)));
+                self.agents.insert(id, agent);
+            }
         }
         self.snapshot.version += 1;
     }
@@ -207,23 +227,20 @@ impl State {
         self.snapshot.version += 1;
     }
 
-    fn discovered(&mut self, endpoints: BTreeSet<Endpoint>, now: Timestamp) {
-        let gone: Vec<_> =
-            self.ids.iter().filter(|(endpoint, _)| !endpoints.contains(endpoint)).map(|(_, id)| *id).collect();
-        self.ids.retain(|endpoint, _| endpoints.contains(endpoint));
+    fn discovered(&mut self, endpoints: BTreeMap<Endpoint, NodeId>, now: Timestamp) {
+        let gone = self.ids.iter().filter(|(endpoint, _)| !endpoints.contains_key(endpoint));
+        let gone: Vec<_> = gone.map(|(_, id)| *id).collect();
         gone.into_iter().for_each(|id| self.snapshot.remove_node(id));
-        for endpoint in endpoints {
-            if self.ids.contains_key(&endpoint) {
+        for (endpoint, id) in &endpoints {
+            if self.ids.contains_key(endpoint) {
                 continue;
             }
-            let id = NodeId(self.next_node);
-            self.next_node += 1;
-            self.ids.insert(endpoint.clone(), id);
-            let labels = self.labels.get(&endpoint).cloned().unwrap_or_default();
-            let mut node = Node::pending(id, endpoint, now);
-            node.labels = labels;
+            let mut node = Node::pending(*id, endpoint.clone(), now);
+            node.labels = self.labels.get(endpoint).cloned().unwrap_or_default();
+            node.agent = self.agents.get(id).cloned();
             self.snapshot.put_node(node);
         }
+        self.ids = endpoints;
     }
 
     fn change(&mut self, id: NodeId, now: Timestamp, change: impl FnOnce(&mut Node)) {

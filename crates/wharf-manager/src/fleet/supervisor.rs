@@ -8,6 +8,7 @@ use wharf_model::NodeId;
 use wharf_store::discovery::{Change, Watch};
 
 use super::{Fleet, Link, Orphans, link, state::Event, watcher::Watcher};
+use crate::records::Records;
 
 /// A watcher that ends when it is dropped.
 struct Watched(JoinHandle<()>);
@@ -19,11 +20,23 @@ impl Drop for Watched {
 }
 
 /// Follows discovery until it is dropped: engines that come are watched, those that go are forgotten.
-pub(crate) async fn supervise(fleet: Fleet, mut discovery: Watch, orphans: Orphans, tls: Option<TlsClient>) {
+pub(crate) async fn supervise(
+    fleet: Fleet,
+    records: Records,
+    mut discovery: Watch,
+    orphans: Orphans,
+    tls: Option<TlsClient>,
+) {
     let mut watched: BTreeMap<NodeId, Watched> = BTreeMap::new();
     loop {
         match discovery.next().await {
-            Change::Set(endpoints) => fleet.apply(Event::Discovered(endpoints)).await,
+            Change::Set(endpoints) => match records.numbers(&endpoints).await {
+                Ok(numbered) => fleet.apply(Event::Discovered(numbered)).await,
+                Err(error) => {
+                    tracing::error!("discovery: new nodes cannot be given a number: {error}; those known so far stay");
+                    continue;
+                }
+            },
             Change::Problem(error) => {
                 tracing::warn!("discovery: {error}; the nodes known so far stay");
                 continue;

@@ -21,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 use wharf_engine::{
-    Error as EngineError,
+    Error as EngineError, Lines,
     wire::{self, Touched},
 };
 use wharf_model::{ContainerId, Health, Node, Timestamp};
@@ -32,7 +32,7 @@ use super::{
     reader::{Error, Reader},
     state::Event,
 };
-use crate::{API_NEWEST, lines::Lines};
+use crate::API_NEWEST;
 
 /// An engine from which nothing was heard for this long is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -261,6 +261,9 @@ impl<'a> Session<'a> {
             }
         };
         *last = (*last).max(Some(event.time));
+        if event.is_of_agent() {
+            return;
+        }
         for touched in event.touches() {
             self.want_touched(touched, None);
         }
@@ -435,7 +438,7 @@ async fn everything(reader: &Reader, node: &Node, fleet: &Fleet) -> Result<Vec<J
     let listed = reader.container_list().await?;
     let mut missing: BTreeSet<_> = node.containers.keys().copied().collect();
     let mut differs = vec![Job::ImageList, Job::Networks, Job::Volumes, Job::Sweep];
-    for (id, entry) in reader.sense(wire::listed(&listed))? {
+    for (id, entry) in reader.visible(&listed)? {
         missing.remove(&id);
         let shown = crate::view::containers::entry(entry, &node.name, node.host(), reader.naming);
         let same = node.containers.get(&id).is_some_and(|known| shown.is_ok_and(|shown| shown == known.entry));

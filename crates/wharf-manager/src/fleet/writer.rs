@@ -10,7 +10,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::Instant,
 };
-use wharf_model::{Endpoint, NodeId, Reservation, ReservationId, Snapshot, Timestamp};
+use wharf_model::{Agent, Endpoint, FleetNetwork, NetworkId, NodeId, Reservation, ReservationId, Snapshot, Timestamp};
 use wharf_plan::{Placement, Policy};
 
 use super::{
@@ -104,6 +104,26 @@ impl Fleet {
     /// Gives a node's endpoint these labels.
     pub(crate) async fn label(&self, endpoint: Endpoint, labels: NodeLabels) {
         self.apply(Event::Labelled(endpoint, labels)).await;
+    }
+
+    /// Puts a fleet network in the state; every new snapshot knows it when this returns.
+    pub(crate) async fn put_network(&self, network: Arc<FleetNetwork>) {
+        self.apply(Event::FleetNetwork(network)).await;
+    }
+
+    /// Takes a fleet network out of the state.
+    pub(crate) async fn drop_network(&self, id: NetworkId) {
+        self.apply(Event::FleetNetworkGone(id)).await;
+    }
+
+    /// Puts what a node's agent says in the state.
+    pub(crate) async fn put_agent(&self, node: NodeId, agent: Agent) {
+        self.apply(Event::Agent(node, Arc::new(agent))).await;
+    }
+
+    /// All that will be known.
+    pub(crate) fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
     }
 
     /// What is known now.

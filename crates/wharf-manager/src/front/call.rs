@@ -12,7 +12,9 @@ use wharf_model::{ApiVersion, Class, Container, Node, Resolution, Snapshot};
 use super::{BuildKits, Execs, Transfers, pattern::Captured};
 use crate::{
     Error, Identity,
+    agents::Agents,
     fleet::{Fleet, LabelFile, Link, Orphans},
+    networks::Networks,
     view::{info::NodeLines, query::Query},
 };
 
@@ -30,6 +32,10 @@ pub(crate) struct App {
     pub(crate) transfers: Transfers,
     pub(crate) buildkits: BuildKits,
     pub(crate) node_lines: NodeLines,
+    pub(crate) networks: Networks,
+    pub(crate) agents: Agents,
+    /// The fleet network of containers that name none; `None` for Docker's bridge.
+    pub(crate) default_network: Option<Arc<str>>,
 }
 
 /// A request, with what its path says taken apart.

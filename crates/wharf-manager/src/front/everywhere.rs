@@ -30,6 +30,19 @@ pub(crate) async fn prune(call: Call) -> Result<Response<Body>, Error> {
     pruned(&call.app, answers).await
 }
 
+/// `POST /networks/prune` of all nodes; `names` are those that the fleet has lost already. Parts of fleet networks are theirs
+/// to remove.
+pub(crate) async fn prune_networks(call: Call, filters: &Filters, names: Vec<String>) -> Result<Response<Body>, Error> {
+    let filters = filters.with("label!", wharf_model::FLEET_NETWORK_LABEL).to_json();
+    let filters = percent_encoding::utf8_percent_encode(&filters, percent_encoding::NON_ALPHANUMERIC);
+    let path = format!("/networks/prune?filters={filters}");
+    let mut answers = ask(&call, |_| Ok((Method::POST, path.clone()))).await;
+    if let Ok(answers) = &mut answers {
+        answers.push(Map::from_iter([("NetworksDeleted".to_owned(), names.into())]));
+    }
+    pruned(&call.app, answers).await
+}
+
 /// `POST /build/prune`: what is to be kept had another name before API 1.48.
 pub(crate) async fn prune_builds(call: Call) -> Result<Response<Body>, Error> {
     let query = call.query()?;

@@ -55,7 +55,7 @@ fn create_request(inspected: &Value) -> Value {
 /// What the rules and the strategy make of a create request now.
 fn judge(app: &App, body: &[u8], platform: Option<&str>) -> Result<Map<String, Value>, Error> {
     let snapshot = app.fleet.snapshot();
-    let request = CreateRequest::parse(body, None, platform, &snapshot)?;
+    let request = CreateRequest::parse(body, None, platform, &snapshot, app.default_network.as_deref())?;
     let policy = app.fleet.policy();
     let verdicts: Vec<_> = wharf_plan::judge(&request.workload, &snapshot, &policy, Seed(0)).collect();
     let fitting = verdicts.iter().filter_map(|verdict| Some((verdict.outcome.as_ref().ok()?, verdict.node)));

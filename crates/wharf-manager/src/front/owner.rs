@@ -1,5 +1,7 @@
 //! Requests that the engine answers which has the container.
 
+use std::time::Duration;
+
 use http::Response;
 use serde::Deserialize;
 use wharf_engine::{Body, collect, full, wire::Touched};
@@ -12,6 +14,9 @@ use crate::Error;
 
 /// An exec's answer is a short id.
 const EXEC_ANSWER_LIMIT: usize = 64 << 10;
+
+/// Agents know a name within a few milliseconds, or they are away: nobody waits for those for long.
+const TOLD_WITHIN: Duration = Duration::from_millis(200);
 
 /// Passes the request on to the container's engine.
 pub(crate) async fn read(call: Call) -> Result<Response<Body>, Error> {
@@ -29,6 +34,33 @@ pub(crate) async fn change(call: Call) -> Result<Response<Body>, Error> {
         link.observe(Touched::Container(container.id)).await;
     }
     Ok(response)
+}
+
+/// Starts a container: those who may call it by name know it before it runs.
+pub(crate) async fn start(call: Call) -> Result<Response<Body>, Error> {
+    let container = call.container()?;
+    let app = call.app.clone();
+    let snapshot = app.fleet.snapshot();
+    let networks = snapshot.node(container.node).into_iter().flat_map(|node| {
+        let joined = container.networks.iter().filter_map(|attached| node.fleet_network(attached));
+        joined.filter_map(|network| snapshot.fleet_network(network))
+    });
+    let nodes: std::collections::BTreeSet<_> = networks.flat_map(|network| network.nodes()).collect();
+    if nodes.is_empty() {
+        return change(call).await;
+    }
+    app.agents.starting(container.id, true).await;
+    if !app.agents.settled(nodes, TOLD_WITHIN).await {
+        tracing::debug!("{}: not all nodes knew its name within {TOLD_WITHIN:?}", container.name);
+    }
+    let started = change(call).await;
+    if !started
+        .as_ref()
+        .is_ok_and(|response| !response.status().is_client_error() && !response.status().is_server_error())
+    {
+        app.agents.starting(container.id, false).await;
+    }
+    started
 }
 
 /// `POST /commit`: the container's engine makes an image of it.

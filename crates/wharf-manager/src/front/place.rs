@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use wharf_engine::{Body, Error as EngineError, wire::Touched};
-use wharf_model::{ApiVersion, ContainerId, Node};
+use wharf_model::{ApiVersion, Class, ContainerId, Node};
 
 use super::{
     answer::{of_engine, with_status},
@@ -92,7 +92,13 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
     for _ in 0..=ATTEMPTS {
         creation.next();
         let snapshot = app.fleet.snapshot();
-        let mut request = CreateRequest::parse(&wish.body, wish.name.as_deref(), wish.platform.as_deref(), &snapshot)?;
+        let mut request = CreateRequest::parse(
+            &wish.body,
+            wish.name.as_deref(),
+            wish.platform.as_deref(),
+            &snapshot,
+            app.default_network.as_deref(),
+        )?;
         let image = image(app, &request.image).await?;
         request.workload.exclude.clone_from(&excluded);
         request.workload.platform = request.workload.platform.or_else(|| runs_on.clone());
@@ -162,7 +168,12 @@ async fn attempt(
         query.extend(value.as_ref().map(|value| format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))));
     }
     let path = link.path(wish.version, &format!("/containers/create?{}", query.join("&")));
-    let sent = request.for_engine(node, labels);
+    // The addresses are held until the state knows the container that has them.
+    let wiring = app.networks.wire(&request.joins, node).await.map_err(|error| match error.class {
+        Class::Unavailable | Class::Internal => Failed::Here(error),
+        _ => Failed::For(error),
+    })?;
+    let sent = request.for_engine(node, labels, &wiring);
     let create = link.call(Method::POST, &path, Some(sent.body.into()), CREATE_WITHIN);
     let unlike = |id| id == node.id || request.workload.exclude.contains(&id);
     let answered = tokio::select! {
@@ -200,6 +211,7 @@ async fn attempt(
     if let Ok(id) = answer.id.parse::<ContainerId>() {
         link.observe_new(id).await;
     }
+    drop(wiring);
     Ok(Made { link, answer })
 }
 

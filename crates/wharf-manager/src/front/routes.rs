@@ -7,7 +7,7 @@ use wharf_engine::Body;
 use wharf_model::Class;
 
 use super::{
-    archive, build, call::Call, containers, events, everywhere, explain, images, local, networks, nodes, owner,
+    archive, build, call::Call, containers, doctor, events, everywhere, explain, images, local, networks, nodes, owner,
     pattern::Pattern, place, plugins, pull, registry, volumes,
 };
 use crate::Error;
@@ -90,9 +90,9 @@ pub(crate) const ROUTES: &[Route] = rows![
     GET "/containers/{container}/export" Owner(owner::read);
     GET "/containers/{container}/stats" Owner(owner::read);
     POST "/containers/{container}/resize" Owner(owner::read);
-    POST "/containers/{container}/start" Owner(owner::change);
+    POST "/containers/{container}/start" Owner(owner::start);
     POST "/containers/{container}/stop" Owner(owner::change);
-    POST "/containers/{container}/restart" Owner(owner::change);
+    POST "/containers/{container}/restart" Owner(owner::start);
     POST "/containers/{container}/kill" Owner(owner::change);
     POST "/containers/{container}/update" Owner(owner::change);
     POST "/containers/{container}/rename" Owner(containers::rename);
@@ -148,8 +148,8 @@ pub(crate) const ROUTES: &[Route] = rows![
     DELETE "/networks/{network}" Owner(networks::remove);
     POST "/networks/create" Place(networks::create);
     POST "/networks/{network}/connect" Owner(networks::connect);
-    POST "/networks/{network}/disconnect" Owner(networks::connect);
-    POST "/networks/prune" Every(everywhere::prune);
+    POST "/networks/{network}/disconnect" Owner(networks::disconnect);
+    POST "/networks/prune" Every(networks::prune);
     // plugins
     GET "/plugins" Every(plugins::list);
     GET "/plugins/privileges" Place(registry::plugin_privileges);
@@ -203,6 +203,8 @@ pub(crate) const ROUTES: &[Route] = rows![
     GET "/wharf/nodes" Snapshot(nodes::list);
     GET "/wharf/nodes/{node}" Snapshot(nodes::inspect);
     POST "/wharf/nodes/{node}/labels" Local(nodes::label);
+    GET "/wharf/doctor" Every(doctor::examine);
+    POST "/wharf/tokens" Local(doctor::token);
     GET "/wharf/explain/{container}" Owner(explain::container);
     POST "/wharf/explain" Snapshot(explain::request);
 ];

@@ -7,11 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use wharf_engine::wire::Error as WireError;
-use wharf_model::{ContainerId, Node};
+use wharf_model::{ContainerId, DNS_LABEL, Node};
 
 pub(crate) use self::list::{List, ListQuery};
 use super::NODE_LABEL;
-use crate::Error;
+use crate::{
+    Error,
+    networks::{default_bridge, endpoint_for_client, gateway},
+};
 
 /// Addresses that mean every address of a host.
 const UNSPECIFIED: [&str; 2] = ["0.0.0.0", "::"];
@@ -76,6 +79,7 @@ pub(crate) fn inspect(body: &[u8], node: &Node) -> Result<Vec<u8>, Error> {
             bindings.retain(|binding| seen.insert(binding.to_string()));
         }
     }
+    own_networks(&mut container, node);
     let engine = node.engine.as_deref();
     let total = engine.map(|engine| engine.total).unwrap_or_default();
     let labels = node.all_labels();
@@ -92,6 +96,31 @@ pub(crate) fn inspect(body: &[u8], node: &Node) -> Result<Vec<u8>, Error> {
         }),
     );
     Ok(Value::Object(container).to_string().into_bytes())
+}
+
+/// Makes what Wharf has its own way with the client's again: endpoints on fleet networks, and whom it asks for names.
+fn own_networks(container: &mut Map<String, Value>, node: &Node) {
+    let id = container.get("Id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let networks = container.get_mut("NetworkSettings").and_then(|settings| settings.get_mut("Networks"));
+    if let Some(networks) = networks.and_then(Value::as_object_mut) {
+        endpoint_for_client(networks, node, &id);
+    }
+    let asked = container.get("Config").and_then(|config| config["Labels"][DNS_LABEL].as_str());
+    let asked: Vec<_> = asked.into_iter().flat_map(|asked| asked.split(',')).map(str::to_owned).collect();
+    let servers = container.get_mut("HostConfig").and_then(|host| host.get_mut("Dns"));
+    if let Some(servers) = servers
+        && let Some(first) = servers.as_array().and_then(|servers| servers.first()).and_then(Value::as_str)
+        && is_agents(first, node)
+    {
+        *servers = asked.into();
+    }
+}
+
+/// Whether a DNS server is the node's agent: the node has its address.
+fn is_agents(server: &str, node: &Node) -> bool {
+    let Ok(server) = server.parse::<std::net::Ipv4Addr>() else { return false };
+    default_bridge(node) == Some(server)
+        || node.networks.values().any(|part| part.fleet.is_some() && gateway(&part.entry) == Some(server))
 }
 
 /// The sizes in an engine's `GET /containers/json?size=1`: of the writable layer, and of all of it.

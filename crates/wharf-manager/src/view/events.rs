@@ -95,7 +95,10 @@ fn is_image(event: &Event, wanted: &str) -> bool {
 }
 
 /// Seconds since 1970, with a fraction or without, or RFC 3339.
-fn parse_time(key: &str, text: &str) -> Result<Timestamp, Error> {
+///
+/// # Errors
+/// [`wharf_model::Class::Invalid`], naming the parameter.
+pub(crate) fn parse_time(key: &str, text: &str) -> Result<Timestamp, Error> {
     let bad =
         || Error::invalid(format!("{key}={text}: want seconds since 1970, or a time such as 2026-11-23T10:00:00Z"));
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));

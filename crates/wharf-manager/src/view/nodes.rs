@@ -32,6 +32,13 @@ pub(crate) fn one(node: &Node) -> Value {
         "AllLabels": node.all_labels(),
         "ServerVersion": engine.map_or("", |engine| &engine.version),
         "ApiVersion": engine.map_or_else(String::new, |engine| engine.api.to_string()),
+        "Agent": node.agent.as_ref().map(|agent| json!({
+            "Connected": agent.connected,
+            "Version": &agent.version,
+            "Address": agent.underlay.to_string(),
+            "MTU": agent.underlay_mtu,
+            "Problems": &agent.problems,
+        })),
         "UpdatedAt": jiff::Timestamp::from_second(node.updated.as_secs()).unwrap_or_default().to_string(),
     })
 }

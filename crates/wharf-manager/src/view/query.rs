@@ -136,6 +136,13 @@ impl Filters {
         )
     }
 
+    /// The filters and one value more.
+    pub(crate) fn with(&self, key: &str, value: &str) -> Self {
+        let mut filters = self.0.clone();
+        filters.entry(key.to_owned()).or_default().insert(value.to_owned());
+        Self(filters)
+    }
+
     /// The form that engines read.
     pub(crate) fn to_json(&self) -> String {
         serde_json::json!(self.0).to_string()

@@ -75,8 +75,11 @@ impl Engines {
             naming: Naming::Plain,
             identity: Identity { id: "test".to_owned(), hostname: "test".to_owned() },
             data: folder.path().to_owned(),
+            agents: None,
+            pools: Vec::new(),
+            default_network: None,
         };
-        let manager = Manager::start(config).unwrap();
+        let manager = Manager::start(config).await.unwrap();
         manager.settled().await;
         let endpoint = format!("unix://{}", folder.path().join("s").display()).parse().unwrap();
         let listener = Listener::bind(&endpoint, &Access::default()).await.unwrap();

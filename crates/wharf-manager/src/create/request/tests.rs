@@ -5,7 +5,7 @@ use super::*;
 use crate::testing::{container, fleet};
 
 fn parse(body: Value) -> Result<CreateRequest, Error> {
-    CreateRequest::parse(body.to_string().as_bytes(), Some("/web"), None, &local())
+    CreateRequest::parse(body.to_string().as_bytes(), Some("/web"), None, &local(), None)
 }
 
 /// A fleet with a container `db` on node2, a network `blue` on node3 and a volume `data` on node1 and node2.
@@ -30,7 +30,7 @@ fn local() -> Snapshot {
 
 fn sent(request: &CreateRequest) -> Value {
     let node = local().nodes().next().cloned().unwrap();
-    serde_json::from_str(&request.for_engine(&node, &[("mark", "1".to_owned())]).body).unwrap()
+    serde_json::from_str(&request.for_engine(&node, &[("mark", "1".to_owned())], &Wiring::default()).body).unwrap()
 }
 
 fn nodes(request: &CreateRequest) -> Vec<Vec<u32>> {
@@ -136,7 +136,7 @@ fn what_is_not_there_is_told_in_dockers_words() {
     assert_eq!(refused(json!({"Binds": ["node9/data:/data"]})).message, "volume node9/data: no node is called node9");
     let names = ["", "a", "-a", "a b", "ab/c", "é"];
     for name in names {
-        let parsed = CreateRequest::parse(br#"{"Image":"busybox"}"#, Some(name), None, &local());
+        let parsed = CreateRequest::parse(br#"{"Image":"busybox"}"#, Some(name), None, &local(), None);
         assert!(parsed.unwrap_err().message.starts_with("Invalid container name"), "{name}");
     }
 }
@@ -199,7 +199,7 @@ fn an_older_engine_gets_one_network_and_is_told_of_the_others_afterwards() {
     for (api, kept, further) in [(41, vec!["blue"], vec!["bridge"]), (44, vec!["bridge", "blue"], vec![])] {
         engine.api = ApiVersion::new(1, api);
         node.engine = Some(engine.clone().into());
-        let made = request.as_ref().unwrap().for_engine(&node, &[("mark", "1".to_owned())]);
+        let made = request.as_ref().unwrap().for_engine(&node, &[("mark", "1".to_owned())], &Wiring::default());
         let body: Value = serde_json::from_str(&made.body).unwrap();
         let endpoints = body["NetworkingConfig"]["EndpointsConfig"].as_object().unwrap();
         assert_eq!(endpoints.keys().collect::<Vec<_>>(), kept);

@@ -14,10 +14,14 @@ fn endpoint(number: u32) -> Endpoint {
     Endpoint::Tcp { host: format!("10.0.0.{number}"), port: 2375 }
 }
 
+fn discovered(numbers: std::ops::RangeInclusive<u32>) -> Event {
+    Event::Discovered(numbers.map(|number| (endpoint(number), NodeId(number))).collect())
+}
+
 /// Nodes 1 to 3, contacted and empty.
 fn state() -> State {
     let mut state = State::new(Policy::new(Choice::Spread), BTreeMap::new());
-    state.apply(Event::Discovered((1..=3).map(endpoint).collect()), NOW);
+    state.apply(discovered(1..=3), NOW);
     for number in 1..=3 {
         state.apply(Event::Contacted(NodeId(number), engine(&format!("node{number}"))), NOW);
         state.apply(Event::Listed(NodeId(number), Box::default()), NOW);
@@ -33,7 +37,7 @@ fn place(state: &mut State, name: Option<&str>) -> Result<(Reservation, Placemen
 #[test]
 fn a_node_is_pending_until_it_is_read_and_unhealthy_when_it_fails_afterwards() {
     let mut state = State::new(Policy::new(Choice::Spread), BTreeMap::new());
-    state.apply(Event::Discovered([endpoint(1)].into()), NOW);
+    state.apply(discovered(1..=1), NOW);
     let health = |state: &State| state.snapshot.node(NodeId(1)).map(|node| node.health);
     assert_eq!(health(&state), Some(Health::Pending));
     state.apply(Event::Failing(NodeId(1), "refused".into()), NOW);
@@ -45,7 +49,7 @@ fn a_node_is_pending_until_it_is_read_and_unhealthy_when_it_fails_afterwards() {
     state.apply(Event::Failing(NodeId(1), "gone".into()), NOW);
     assert_eq!(health(&state), Some(Health::Unhealthy));
     assert_eq!(state.snapshot.container_count(), 1, "its containers stay listed");
-    state.apply(Event::Discovered(BTreeSet::new()), NOW);
+    state.apply(Event::Discovered(BTreeMap::new()), NOW);
     assert_eq!((health(&state), state.snapshot.container_count()), (None, 0));
 }
 
@@ -84,7 +88,7 @@ fn promises_count_as_containers_do() {
 #[test]
 fn what_is_read_of_a_node_that_has_left_is_forgotten() {
     let mut state = state();
-    state.apply(Event::Discovered([endpoint(1)].into()), NOW);
+    state.apply(discovered(1..=1), NOW);
     state.apply(Event::Changed(Box::new(container(1, 2, "late", wharf_model::Phase::Running))), NOW);
     state.apply(Event::Listed(NodeId(3), Box::default()), NOW);
     assert_eq!((state.snapshot.container_count(), state.snapshot.nodes().count()), (0, 1));

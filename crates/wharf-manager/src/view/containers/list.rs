@@ -104,7 +104,7 @@ impl ListQuery {
         self.all || self.limit.is_some() || container.phase.is_up()
     }
 
-    fn matches(&self, container: &Container) -> bool {
+    fn matches(&self, container: &Container, snapshot: &Snapshot) -> bool {
         let filters = &self.filters;
         let name =
             |pattern: &Regex| pattern.is_match(&container.name) || pattern.is_match(&format!("/{}", container.name));
@@ -117,7 +117,10 @@ impl ListQuery {
                 IdPrefix::parse(wanted).is_some_and(|prefix| ContainerId::range(prefix).contains(&container.id))
             })
             && filters.any("network", |wanted| {
-                let id = |network: &wharf_model::Attachment| network.id.is_some_and(|id| id.to_string().starts_with(wanted));
+                let id = |network: &wharf_model::Attachment| {
+                    let fleet = snapshot.node(container.node).and_then(|node| node.fleet_network(network));
+                    fleet.or(network.id).is_some_and(|id| id.to_string().starts_with(wanted))
+                };
                 container.networks.iter().any(|network| *network.name == *wanted || id(network))
             })
             && filters.any("volume", |wanted| {
@@ -241,7 +244,7 @@ impl List {
     fn shows(&self, container: &Container, node: &Node) -> bool {
         self.query.wants(container)
             && self.before.is_none_or(|before| container.created < before)
-            && self.query.matches(container)
+            && self.query.matches(container, &self.snapshot)
             && filter::node(&self.query.filters, node)
             && node_label(&self.query.filters, &node.name)
             && self.ancestors.as_ref().is_none_or(|ancestors| is_descendant(ancestors, container))

@@ -1,0 +1,104 @@
+//! Takes back what no container needs: parts and blocks of nodes that have nobody on a network any more, and parts of
+//! networks that were removed while their node was away.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{Instant, MissedTickBehavior};
+use wharf_model::{NetworkId, Node, NodeId};
+
+use super::Networks;
+
+/// How often is looked.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// A node keeps its part so long after its last container has left: the next one often comes soon.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// Looks now and then, until it is dropped.
+pub(crate) async fn reap(networks: Networks) {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut idle: BTreeMap<(NetworkId, NodeId), Instant> = BTreeMap::new();
+    loop {
+        look.tick().await;
+        let unused = networks.unused();
+        idle.retain(|part, _| unused.contains(part));
+        for part in unused {
+            if idle.entry(part).or_insert_with(Instant::now).elapsed() >= IDLE {
+                networks.give_back(part).await;
+                idle.remove(&part);
+            }
+        }
+        networks.remove_forgotten().await;
+    }
+}
+
+impl Networks {
+    /// The parts that nobody is on, of nodes that answer.
+    fn unused(&self) -> BTreeSet<(NetworkId, NodeId)> {
+        let snapshot = self.0.fleet.snapshot();
+        let parts = snapshot.fleet_networks().flat_map(|network| {
+            let nodes = network.nodes().into_iter();
+            nodes.map(move |node| (network, node))
+        });
+        let unused = parts.filter(|(network, node)| {
+            snapshot.node(*node).is_some_and(|node| node.is_healthy())
+                && snapshot.members_on(network, *node).next().is_none()
+                && !self.is_leased(network.id, Some(*node))
+                // A container of another node may have an address of this one's block.
+                && !snapshot.members(network).any(|(_, _, attached)| {
+                    let address = attached.address.and_then(|address| match address {
+                        std::net::IpAddr::V4(address) => network.slice_with(address),
+                        std::net::IpAddr::V6(_) => None,
+                    });
+                    address.is_some_and(|(_, owner)| owner == *node)
+                })
+        });
+        unused.map(|(network, node)| (network.id, node)).collect()
+    }
+
+    async fn give_back(&self, (network, node): (NetworkId, NodeId)) {
+        let turn = self.turn(network, node);
+        let _turn = turn.lock().await;
+        // With the turn in hand nobody can be about to use what is seen to be unused now.
+        if !self.unused().contains(&(network, node)) {
+            return;
+        }
+        let snapshot = self.0.fleet.snapshot();
+        let Some(owner) = snapshot.node(node) else { return };
+        let given_back = async {
+            self.remove_part(network, owner).await?;
+            self.free_slices(network, node).await
+        };
+        if let Err(error) = given_back.await {
+            tracing::warn!("{} keeps its part of an unused network: {error}", owner.name);
+        }
+    }
+
+    /// Removes the parts of networks that no longer are.
+    async fn remove_forgotten(&self) {
+        let snapshot = self.0.fleet.snapshot();
+        let forgotten = |node: &Arc<Node>| -> Vec<NetworkId> {
+            let parts = node.networks.values().filter_map(|network| network.fleet);
+            parts.filter(|network| snapshot.fleet_network(*network).is_none()).collect()
+        };
+        for node in snapshot.nodes().filter(|node| node.is_healthy()) {
+            for network in forgotten(node) {
+                let used = node.containers.values().any(|container| {
+                    container.networks.iter().any(|attached| node.fleet_network(attached) == Some(network))
+                });
+                if used {
+                    continue;
+                }
+                tracing::info!("{} has a part of a network that is no more: it is removed", node.name);
+                if let Err(error) = self.remove_part(network, node).await {
+                    tracing::warn!("{} keeps it: {error}", node.name);
+                }
+            }
+        }
+    }
+}
