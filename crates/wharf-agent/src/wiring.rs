@@ -8,6 +8,7 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+use rustix::fs::{FileType, Mode};
 use tokio::{
     sync::{mpsc, watch},
     time::MissedTickBehavior,
@@ -25,6 +26,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// While something is waited for that tells nobody when it is there.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The file by which TUN devices are had, and its numbers (the kernel's `Documentation/networking/tuntap.rst`).
+const TUN_DEVICE: &str = "/dev/net/tun";
+const TUN_NUMBERS: (u32, u32) = (10, 200);
 
 /// What the tunnels put around a packet: VXLAN over IPv4, WireGuard over IPv4.
 const VXLAN_OVERHEAD: u32 = 50;
@@ -163,6 +168,9 @@ impl Wiring {
                 port: SECURE_PORT,
                 kernel: Kernel::Auto,
             };
+            if let Err(error) = have_tun_device() {
+                tracing::debug!("{TUN_DEVICE} cannot be made: {error}");
+            }
             match Tunnel::start(config) {
                 Ok(tunnel) => self.tunnel = Some(tunnel),
                 Err(error) => wired.problems.push(format!("the encrypted tunnel: {error}")),
@@ -174,6 +182,20 @@ impl Wiring {
             wired.problems.push(format!("the encrypted tunnel: {error}"));
         }
     }
+}
+
+/// Makes the file by which TUN devices are had, where there is none: a container's `/dev` has only what it was given.
+fn have_tun_device() -> std::io::Result<()> {
+    let path = Path::new(TUN_DEVICE);
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let (major, minor) = TUN_NUMBERS;
+    let device = rustix::fs::makedev(major, minor);
+    Ok(rustix::fs::mknodat(rustix::fs::CWD, path, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, device)?)
 }
 
 fn peers(state: &State) -> Vec<wharf_tunnel::Peer> {

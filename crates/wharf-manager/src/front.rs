@@ -18,6 +18,7 @@ mod explain;
 mod forward;
 mod hijack;
 mod images;
+mod links;
 mod listen;
 mod local;
 mod networks;

@@ -30,7 +30,13 @@ pub(crate) use self::{
     record::NetworkRecord,
     request::NewNetwork,
 };
-use crate::{Error, agents::Agents, fleet::Fleet, records::Records};
+use crate::{
+    Error,
+    agents::Agents,
+    fleet::{Fleet, NodeEvent, now},
+    records::Records,
+    view::events::of_network,
+};
 
 /// What tunnels put around a packet, at most: VXLAN within WireGuard, over IPv6.
 pub(crate) const OVERHEAD: u32 = 130;
@@ -123,6 +129,7 @@ impl Networks {
         let network = Arc::new(new.network(range, mtu));
         inner.records.create_network(&network).await?;
         inner.fleet.put_network(Arc::clone(&network)).await;
+        self.tell(&network, "create");
         Ok(network)
     }
 
@@ -133,14 +140,15 @@ impl Networks {
     /// [`wharf_model::Class::Forbidden`] if somebody has joined it meanwhile; what the store says.
     pub(crate) async fn remove(&self, network: &FleetNetwork) -> Result<(), Error> {
         let inner = &*self.0;
-        let _changing = inner.changing.lock().await;
+        let changing = inner.changing.lock().await;
         let snapshot = inner.fleet.snapshot();
         if self.is_leased(network.id, None) || snapshot.members(network).next().is_some() {
             return Err(in_use(&snapshot, network));
         }
         inner.records.remove_network(network).await?;
         inner.fleet.drop_network(network.id).await;
-        drop(_changing);
+        drop(changing);
+        self.tell(network, "destroy");
         self.remove_parts(network.id).await;
         Ok(())
     }
@@ -182,6 +190,11 @@ impl Networks {
         let mut changed = FleetNetwork::clone(&network);
         changed.slices.retain(|_, owner| *owner != node);
         self.keep(changed).await.map(drop)
+    }
+
+    fn tell(&self, network: &FleetNetwork, action: &str) {
+        let event = of_network(network, action, now());
+        self.0.fleet.hub().publish(NodeEvent { node: None, event });
     }
 
     async fn keep(&self, network: FleetNetwork) -> Result<Arc<FleetNetwork>, Error> {

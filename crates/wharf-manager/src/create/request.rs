@@ -36,7 +36,8 @@ pub(crate) struct CreateRequest {
     reschedule: Option<String>,
     /// Fleet networks that it is to be on.
     pub(crate) joins: Vec<Join>,
-    links: Vec<(String, String)>,
+    /// What it calls other containers there: name and alias.
+    pub(crate) links: Vec<(String, String)>,
     /// Whether it has names of its own to ask for: not where it is in another's network namespace.
     has_resolver: bool,
     /// Whether the user's `ndots` was dropped.
@@ -155,9 +156,17 @@ impl CreateRequest {
         Ok(Self { image, workload, body, binds, nodes, cpus, reschedule, joins, links, has_resolver, ndots })
     }
 
-    /// The request for the engine of a node, with more labels, and with its place on fleet networks.
-    pub(crate) fn for_engine(&self, node: &Node, labels: &[(&str, String)], wiring: &Wiring) -> ForEngine {
+    /// The request for the engine of a node, with more labels, with its place on fleet networks, and with variables that the
+    /// user has not set.
+    pub(crate) fn for_engine(
+        &self,
+        node: &Node,
+        labels: &[(&str, String)],
+        wiring: &Wiring,
+        variables: &[String],
+    ) -> ForEngine {
         let mut body = self.body.clone();
+        wiring::set_variables(&mut body, variables);
         labels.iter().for_each(|(key, value)| set_label(&mut body, key, value));
         wiring::connect(&mut body, wiring, &self.links);
         if let (true, Some(names)) = (self.has_resolver, wiring.names) {

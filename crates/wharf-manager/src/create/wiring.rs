@@ -36,6 +36,18 @@ pub(super) fn connect(body: &mut Map<String, Value>, wiring: &Wiring, links: &[(
     }
 }
 
+/// Adds variables to the environment; what the user has set stays.
+pub(super) fn set_variables(body: &mut Map<String, Value>, variables: &[String]) {
+    if variables.is_empty() {
+        return;
+    }
+    let mut all = body.get("Env").and_then(Value::as_array).cloned().unwrap_or_default();
+    let key = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let set: std::collections::BTreeSet<_> = all.iter().filter_map(Value::as_str).map(key).collect();
+    all.extend(variables.iter().filter(|variable| !set.contains(&key(variable))).cloned().map(Value::from));
+    body.insert("Env".to_owned(), all.into());
+}
+
 /// Has the container ask the agent first, and then whom it would have asked without it.
 pub(super) fn ask_for_names_at(body: &mut Map<String, Value>, agent: Ipv4Addr, node: &Node) {
     let asked = object(body, "HostConfig").get("Dns").and_then(Value::as_array).cloned().unwrap_or_default();

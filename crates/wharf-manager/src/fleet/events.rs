@@ -8,11 +8,11 @@ use wharf_model::Node;
 /// Events that a subscriber may lag behind; a slower one is cut off, and told so, rather than fed with gaps.
 const BACKLOG: usize = 16_384;
 
-/// An engine's event and where it came from.
+/// An event and where it came from.
 #[derive(Debug)]
 pub(crate) struct NodeEvent {
-    /// The node as it was known then.
-    pub(crate) node: Arc<Node>,
+    /// The node as it was known then; `None` for what happened to the fleet as a whole.
+    pub(crate) node: Option<Arc<Node>>,
     /// What happened there.
     pub(crate) event: wharf_engine::wire::Event,
 }
@@ -26,7 +26,8 @@ impl Hub {
         Self(broadcast::channel(BACKLOG).0)
     }
 
-    pub(super) fn publish(&self, event: NodeEvent) {
+    /// Tells whoever listens.
+    pub(crate) fn publish(&self, event: NodeEvent) {
         // Nobody listening is fine.
         drop(self.0.send(Arc::new(event)));
     }

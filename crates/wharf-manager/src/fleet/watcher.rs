@@ -32,7 +32,7 @@ use super::{
     reader::{Error, Reader},
     state::Event,
 };
-use crate::API_NEWEST;
+use crate::{API_NEWEST, view::events::of_fleet};
 
 /// An engine from which nothing was heard for this long is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -269,9 +269,11 @@ impl<'a> Session<'a> {
         }
         // After a reconnection the engine sends the last one again.
         if self.told.is_none_or(|told| event.time > told)
-            && let Some(node) = self.fleet.snapshot().node(self.link.node())
+            && let snapshot = self.fleet.snapshot()
+            && let Some(node) = snapshot.node(self.link.node())
+            && let Some(event) = of_fleet(event, node, &snapshot)
         {
-            self.fleet.hub().publish(NodeEvent { node: Arc::clone(node), event });
+            self.fleet.hub().publish(NodeEvent { node: Some(Arc::clone(node)), event });
         }
     }
 

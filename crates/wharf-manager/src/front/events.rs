@@ -15,7 +15,7 @@ use super::call::{App, Call};
 use crate::{
     API_NEWEST, Error,
     fleet::{self, NodeEvent},
-    view::events::{EventQuery, render},
+    view::events::{EventQuery, of_fleet, render},
 };
 
 /// Engines keep their last few hundred events in memory.
@@ -69,10 +69,10 @@ impl Live {
                     return None;
                 }
             };
-            if !self.query.matches(&event.event, &event.node) {
+            if !self.query.matches(&event.event, event.node.as_deref()) {
                 continue;
             }
-            let line = render(&event.event, &event.node);
+            let line = render(&event.event, event.node.as_deref());
             if !self.told.remove(&line) {
                 return Some(line);
             }
@@ -106,6 +106,9 @@ async fn of_node(
         }
     };
     let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    let events = lines.filter_map(|line| wire::event(line).ok()).filter(|event| query.matches(event, node));
-    events.map(|event| (event.time, render(&event, node))).collect()
+    let snapshot = app.fleet.snapshot();
+    let events = lines.filter_map(|line| wire::event(line).ok()).filter(|event| !event.is_of_agent());
+    let events = events.filter_map(|event| of_fleet(event, node, &snapshot));
+    let events = events.filter(|event| query.matches(event, Some(node)));
+    events.map(|event| (event.time, render(&event, Some(node)))).collect()
 }

@@ -14,7 +14,7 @@ use wharf_model::{ApiVersion, Class, ContainerId, Node};
 use super::{
     answer::{of_engine, with_status},
     call::{App, Call},
-    platform,
+    links, platform,
 };
 use crate::{
     Error,
@@ -173,7 +173,8 @@ async fn attempt(
         Class::Unavailable | Class::Internal => Failed::Here(error),
         _ => Failed::For(error),
     })?;
-    let sent = request.for_engine(node, labels, &wiring);
+    let linked = if request.links.is_empty() { Vec::new() } else { links::environment(app, request).await };
+    let sent = request.for_engine(node, labels, &wiring, &linked);
     let create = link.call(Method::POST, &path, Some(sent.body.into()), CREATE_WITHIN);
     let unlike = |id| id == node.id || request.workload.exclude.contains(&id);
     let answered = tokio::select! {

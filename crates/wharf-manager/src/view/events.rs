@@ -1,9 +1,11 @@
 //! Events as clients see them.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use wharf_engine::wire::Event;
-use wharf_model::{Node, Timestamp};
+use wharf_model::{FleetNetwork, NetworkId, Node, Snapshot, Timestamp};
 
 use super::{
     filter,
@@ -57,7 +59,7 @@ impl EventQuery {
     }
 
     /// Whether an event of a node is asked for (Docker's rules in `daemon/events/filter.go`).
-    pub(crate) fn matches(&self, event: &Event, node: &Node) -> bool {
+    pub(crate) fn matches(&self, event: &Event, node: Option<&Node>) -> bool {
         let filters = &self.filters;
         // `container=web` means events of containers that are web; it says nothing of events of other kinds, which it bars.
         let of_kind = |kind: &str| {
@@ -74,7 +76,7 @@ impl EventQuery {
                 .all(of_kind)
             && filters.any("image", |wanted| is_image(event, wanted))
             && filter::labels(filters, &event.attributes)
-            && filter::node(filters, node)
+            && node.map_or_else(|| !filters.has("node"), |node| filter::node(filters, node))
     }
 }
 
@@ -113,11 +115,67 @@ pub(crate) fn parse_time(key: &str, text: &str) -> Result<Timestamp, Error> {
     i64::try_from(time.as_nanosecond()).map(Timestamp::from_nanos).map_err(|_| bad())
 }
 
-/// An event as a line of JSON: the engine's own, with its node (in the predecessor's form).
-pub(crate) fn render(event: &Event, node: &Node) -> Bytes {
+/// An engine's event as clients are to see it: on a fleet network, with the id that the fleet knows it by. `None` if it is
+/// about Wharf's own doings: that an engine makes or removes its part of one.
+pub(crate) fn of_fleet(event: Event, node: &Node, snapshot: &Snapshot) -> Option<Event> {
+    if *event.kind != *"network" {
+        return Some(event);
+    }
+    let known = event.id.parse().ok().and_then(|id: NetworkId| node.networks.get(&id));
+    let named = || event.attributes.get("name").and_then(|name| snapshot.fleet_network_named(name));
+    let fleet = match known {
+        Some(network) => network.fleet,
+        // It was made a moment ago, and has not been read yet.
+        None => named().map(|network| network.id),
+    };
+    let Some(fleet) = fleet else { return Some(event) };
+    if matches!(&*event.action, "create" | "destroy") {
+        return None;
+    }
+    let mut line: Map<String, Value> = serde_json::from_str(&event.raw).unwrap_or_default();
+    if let Some(actor) = line.get_mut("Actor").and_then(Value::as_object_mut) {
+        actor.insert("ID".to_owned(), fleet.to_string().into());
+    }
+    let raw = Value::Object(line).to_string().into();
+    Some(Event { id: fleet.to_string().into(), raw, ..event })
+}
+
+/// What happened to a fleet network as a whole.
+pub(crate) fn of_network(network: &FleetNetwork, action: &str, time: Timestamp) -> Event {
+    let attributes = [("name", &*network.name), ("type", network.shown_driver())];
+    let line = json!({
+        "Type": "network",
+        "Action": action,
+        "Actor": {"ID": network.id.to_string(), "Attributes": attributes.iter().copied().collect::<BTreeMap<_, _>>()},
+        "scope": "global",
+        "time": time.as_secs(),
+        "timeNano": time.as_nanos(),
+    });
+    Event {
+        kind: "network".into(),
+        action: action.into(),
+        id: network.id.to_string().into(),
+        attributes: attributes.into_iter().collect(),
+        scope: "global".into(),
+        time,
+        raw: line.to_string().into(),
+    }
+}
+
+/// An event as a line of JSON: the engine's own, with its node (in the predecessor's form) if it is of one.
+pub(crate) fn render(event: &Event, node: Option<&Node>) -> Bytes {
+    let mut line: Map<String, Value> = serde_json::from_str(&event.raw).unwrap_or_default();
+    if let Some(node) = node {
+        with_node(&mut line, node);
+    }
+    let mut bytes = Value::Object(line).to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes.into()
+}
+
+fn with_node(line: &mut Map<String, Value>, node: &Node) {
     let id = node.engine.as_ref().map_or("", |engine| &engine.id);
     let (addr, ip) = (node.endpoint.address(), node.host().unwrap_or("127.0.0.1").to_owned());
-    let mut line: Map<String, Value> = serde_json::from_str(&event.raw).unwrap_or_default();
     let attributes = line.get_mut("Actor").and_then(|actor| actor.get_mut("Attributes"));
     if let Some(attributes) = attributes.and_then(Value::as_object_mut) {
         for (key, value) in [("node.name", &*node.name), ("node.id", id), ("node.addr", &addr), ("node.ip", &ip)] {
@@ -125,9 +183,6 @@ pub(crate) fn render(event: &Event, node: &Node) -> Bytes {
         }
     }
     line.insert("node".to_owned(), json!({ "Name": &*node.name, "Id": id, "Addr": addr, "Ip": ip }));
-    let mut bytes = Value::Object(line).to_string().into_bytes();
-    bytes.push(b'\n');
-    bytes.into()
 }
 
 #[cfg(test)]
@@ -146,7 +201,7 @@ mod tests {
     fn matches(filters: &str, line: &str) -> bool {
         let encoded = percent_encoding::utf8_percent_encode(filters, percent_encoding::NON_ALPHANUMERIC);
         let query = EventQuery::parse(&Query::parse(&format!("filters={encoded}")).unwrap()).unwrap();
-        query.matches(&event(line.as_bytes()).unwrap(), &node())
+        query.matches(&event(line.as_bytes()).unwrap(), Some(&node()))
     }
 
     const START: &str = r#"{"Type":"container","Action":"start","scope":"local","time":5,"Actor":{"ID":"abcd",
@@ -179,7 +234,7 @@ mod tests {
 
     #[test]
     fn an_event_tells_its_node() {
-        let line: Value = serde_json::from_slice(&render(&event(START.as_bytes()).unwrap(), &node())).unwrap();
+        let line: Value = serde_json::from_slice(&render(&event(START.as_bytes()).unwrap(), Some(&node()))).unwrap();
         assert_eq!(line["node"]["Name"], "node1");
         assert_eq!(line["Actor"]["Attributes"]["node.addr"], "10.0.0.1:2375");
         assert_eq!(line["Actor"]["Attributes"]["name"], "front");

@@ -14,6 +14,7 @@ mod events;
 mod failures;
 mod fleet;
 mod lists;
+mod networks;
 mod objects;
 mod options;
 mod placement;
@@ -68,6 +69,20 @@ fn main() -> ExitCode {
         events::events_are_filtered,
         lists::every_filter_of_ps_works,
         lists::images_of_the_fleet_are_one_list,
+        networks::containers_on_different_hosts_find_and_reach_each_other,
+        networks::networks_are_apart_and_are_joined_and_left_at_run_time,
+        networks::names_follow_starts_and_stops,
+        networks::aliases_of_a_connect_before_the_start_are_known_everywhere,
+        networks::links_are_names_and_variables_between_hosts,
+        networks::an_address_places_its_container_and_is_had_once,
+        networks::an_internal_network_reaches_only_itself,
+        networks::ports_are_published_of_networked_containers,
+        networks::an_encrypted_network_carries_what_is_sent,
+        networks::bad_networks_are_refused_and_leave_nothing,
+        networks::networks_without_containers_are_pruned,
+        networks::what_happens_to_networks_is_told_once,
+        networks::the_command_line_shows_networks_and_finds_nothing_wrong,
+        networks::a_compose_project_spreads_over_the_nodes,
         objects::networks_tie_containers_to_their_node,
         objects::pruning_cleans_every_node,
         objects::only_volumes_without_a_name_are_pruned_unless_asked,

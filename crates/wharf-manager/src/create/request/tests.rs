@@ -30,7 +30,7 @@ fn local() -> Snapshot {
 
 fn sent(request: &CreateRequest) -> Value {
     let node = local().nodes().next().cloned().unwrap();
-    serde_json::from_str(&request.for_engine(&node, &[("mark", "1".to_owned())], &Wiring::default()).body).unwrap()
+    serde_json::from_str(&request.for_engine(&node, &[("mark", "1".to_owned())], &Wiring::default(), &[]).body).unwrap()
 }
 
 fn nodes(request: &CreateRequest) -> Vec<Vec<u32>> {
@@ -199,7 +199,7 @@ fn an_older_engine_gets_one_network_and_is_told_of_the_others_afterwards() {
     for (api, kept, further) in [(41, vec!["blue"], vec!["bridge"]), (44, vec!["bridge", "blue"], vec![])] {
         engine.api = ApiVersion::new(1, api);
         node.engine = Some(engine.clone().into());
-        let made = request.as_ref().unwrap().for_engine(&node, &[("mark", "1".to_owned())], &Wiring::default());
+        let made = request.as_ref().unwrap().for_engine(&node, &[("mark", "1".to_owned())], &Wiring::default(), &[]);
         let body: Value = serde_json::from_str(&made.body).unwrap();
         let endpoints = body["NetworkingConfig"]["EndpointsConfig"].as_object().unwrap();
         assert_eq!(endpoints.keys().collect::<Vec<_>>(), kept);
