@@ -108,6 +108,8 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
             (Err(_), Some(failure)) => return Err(failure),
             (Err(error), None) => return Err(error),
         };
+        // As it is now: the place may have been waited for.
+        let snapshot = app.fleet.snapshot();
         let Some(node) = promise.node().and_then(|id| snapshot.node(id).cloned()) else { continue };
         if request.workload.platform.is_none()
             && let Some(platform) = platform::of_image(app, &snapshot, &image, &node).await?

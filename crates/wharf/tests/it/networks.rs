@@ -303,8 +303,9 @@ pub(crate) fn bad_networks_are_refused_and_leave_nothing(fleet: &Fleet) -> anyho
     let said = fleet.docker_fails(&["network", "create", "first"])?;
     ensure!(said.contains("already exists"), "{said}");
     ensure!(fleet.docker(&["network", "ls", "-q", "--filter", "name=second"])?.is_empty());
-    let said = fleet.docker_fails(&["create", "--network", "nowhere", "busybox", "true"])?;
-    ensure!(said.contains("network nowhere not found"), "{said}");
+    let body = br#"{"Image": "busybox", "HostConfig": {"NetworkMode": "nowhere"}}"#;
+    let (status, said) = fleet.request("POST", "/containers/create", body)?;
+    ensure!(status == 404 && said.contains("network nowhere not found"), "{status} {said}");
     Ok(())
 }
 
