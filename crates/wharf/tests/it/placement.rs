@@ -28,7 +28,7 @@ pub(crate) fn constraints_are_kept(fleet: &Fleet) -> anyhow::Result<()> {
         ensure!(label == format!("[\"node=={node}\"]"), "{label}");
     }
     let guard = fleet
-        .sleeper("constrained", &["--label", "com.docker.swarm.constraints=[\"node==/3$/\",\"ostype==linux\"]"])?;
+        .sleeper("constrained", &["--label", "com.docker.swarm.constraints=[\"node==/^node3$/\",\"ostype==linux\"]"])?;
     ensure!(fleet.node_of(&guard.name)? == "node3");
     drop(guard);
     let guard = fleet.sleeper("constrained", &["-e", "constraint:node==~nowhere"])?;
