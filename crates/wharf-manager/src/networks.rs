@@ -4,6 +4,7 @@
 //! **Invariant:** a block of a network's range has one owner, written in the store before anybody uses it. Addresses are not
 //! stored: the engines keep those of their containers, and a [`Lease`] holds one until its container is known.
 
+mod detach;
 mod endpoint;
 mod lease;
 mod part;
@@ -78,6 +79,9 @@ impl Networks {
     pub(crate) async fn open(fleet: Fleet, agents: Agents, records: Records, pools: Vec<Pool>) -> Result<Self, Error> {
         for network in records.networks().await? {
             fleet.put_network(network).await;
+        }
+        for (container, network) in records.detached().await? {
+            fleet.set_detached(container, network, true).await;
         }
         let leases = Mutex::default();
         let (changing, turns) = (tokio::sync::Mutex::default(), Mutex::default());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use wharf_model::{Class, Endpoint, FleetNetwork, NodeId};
+use wharf_model::{Class, ContainerId, Endpoint, FleetNetwork, NetworkId, NodeId};
 use wharf_store::records::{
     Check, Error as StoreError, Expect, Key, KeyError, Operation, Record, RecordError, Store, TRANSACTION_LIMIT,
 };
@@ -25,6 +25,18 @@ struct NodeRecord {
 
 impl Record for NodeRecord {
     const PREFIX: &'static str = "nodes/";
+    const FORMAT: u32 = 1;
+}
+
+/// A container that was taken off a network while its node could not be told.
+#[derive(Debug, Serialize, Deserialize)]
+struct DetachedRecord {
+    container: String,
+    network: String,
+}
+
+impl Record for DetachedRecord {
+    const PREFIX: &'static str = "detached/";
     const FORMAT: u32 = 1;
 }
 
@@ -94,6 +106,25 @@ impl Records {
         let key = NetworkRecord::key(&network.id.to_string())?;
         let value = NetworkRecord::from(network).encode(&key)?;
         self.0.put(&key, value, expect).await?;
+        Ok(())
+    }
+
+    /// The containers that were taken off a network while their node could not be told.
+    pub(crate) async fn detached(&self) -> Result<Vec<(ContainerId, NetworkId)>, Error> {
+        let records = self.all::<DetachedRecord>().await?.into_iter();
+        Ok(records
+            .filter_map(|(_, record)| Some((record.container.parse().ok()?, record.network.parse().ok()?)))
+            .collect())
+    }
+
+    /// Keeps, or forgets, that a container was taken off a network while its node could not be told.
+    pub(crate) async fn set_detached(&self, container: ContainerId, network: NetworkId, is: bool) -> Result<(), Error> {
+        let name = format!("{container}-{network}");
+        if is {
+            let record = DetachedRecord { container: container.to_string(), network: network.to_string() };
+            return self.put(&name, &record, Expect::Any).await;
+        }
+        self.0.delete(&DetachedRecord::key(&name)?, Expect::Any).await?;
         Ok(())
     }
 

@@ -26,6 +26,7 @@ pub struct Snapshot {
     reserved_names: OrdMap<Box<str>, ReservationId>,
     fleet_networks: OrdMap<NetworkId, Arc<FleetNetwork>>,
     fleet_networks_by_name: OrdMap<Box<str>, NetworkId>,
+    detached: OrdSet<(ContainerId, NetworkId)>,
 }
 
 /// A name and a place that are promised to a container that is being created, or a name to one that is being renamed.
@@ -247,9 +248,28 @@ impl Snapshot {
         node.into_iter().flat_map(move |node| {
             node.containers.values().filter_map(move |container| {
                 let attached = container.networks.iter().find(|one| node.fleet_network(one) == Some(id))?;
-                Some((container, attached))
+                (!self.is_detached(container.id, id)).then_some((container, attached))
             })
         })
+    }
+
+    /// Containers that were taken off a fleet network while their node could not be told.
+    pub fn detached(&self) -> impl Iterator<Item = (ContainerId, NetworkId)> {
+        self.detached.iter().copied()
+    }
+
+    /// Whether a container was taken off a fleet network while its node could not be told.
+    pub fn is_detached(&self, container: ContainerId, network: NetworkId) -> bool {
+        self.detached.contains(&(container, network))
+    }
+
+    /// Takes a container off a fleet network whose node cannot be told, or no longer needs to be.
+    pub fn set_detached(&mut self, container: ContainerId, network: NetworkId, detached: bool) {
+        if detached {
+            self.detached.insert((container, network));
+        } else {
+            self.detached.remove(&(container, network));
+        }
     }
 
     /// Puts a fleet network in the place of what was known of it.

@@ -80,6 +80,15 @@ impl View {
             }
             self.follow_node(before.map(AsRef::as_ref), node, to, starting, &mut changes);
         }
+        let detached = |snapshot: &Snapshot| snapshot.detached().collect::<BTreeSet<_>>();
+        for (id, _) in detached(from).symmetric_difference(&detached(to)) {
+            if let Some(container) = to.container(*id)
+                && let Some(node) = to.node(container.node)
+            {
+                let told = told(container, node, to, starting(*id));
+                self.put(*id, Some((node.id, told)), to, &mut changes);
+            }
+        }
         changes
     }
 
@@ -130,7 +139,7 @@ impl View {
         let same_parts =
             before.is_some_and(|before| before.networks.ptr_eq(&node.networks) || parts(before) == parts(node));
         let put = |view: &mut Self, container: &Container, changes: &mut Changes| {
-            let told = told(container, node, starting(container.id));
+            let told = told(container, node, to, starting(container.id));
             view.put(container.id, Some((node.id, told)), to, changes);
         };
         match before.filter(|_| same_parts) {
@@ -159,7 +168,7 @@ impl View {
         if let Some(container) = to.container(id)
             && let Some(node) = to.node(container.node)
         {
-            self.put(id, Some((node.id, told(container, node, starting))), to, &mut changes);
+            self.put(id, Some((node.id, told(container, node, to, starting))), to, &mut changes);
         }
         changes
     }
@@ -340,7 +349,7 @@ pub(super) fn peer(node: &Node, pools: &[Pool]) -> Option<Peer> {
 }
 
 /// What is told of a container.
-fn told(container: &Container, node: &Node, starting: bool) -> wharf_protocol::Container {
+fn told(container: &Container, node: &Node, snapshot: &Snapshot, starting: bool) -> wharf_protocol::Container {
     let (mut local, mut endpoints) = (Vec::new(), Vec::new());
     for attached in &container.networks {
         let Some(address) = attached.address else { continue };
@@ -348,6 +357,9 @@ fn told(container: &Container, node: &Node, starting: bool) -> wharf_protocol::C
             local.push(address);
             continue;
         };
+        if snapshot.is_detached(container.id, network) {
+            continue;
+        }
         let fleet = attached.fleet.as_deref();
         let links = fleet.iter().flat_map(|fleet| &fleet.links);
         endpoints.push(Endpoint {

@@ -47,6 +47,8 @@ pub(crate) enum Event {
     FleetNetwork(Arc<FleetNetwork>),
     /// A fleet network is no more.
     FleetNetworkGone(NetworkId),
+    /// A container was taken off a fleet network while its node could not be told; or that node knows it by now.
+    Detached(ContainerId, NetworkId, bool),
     /// A node's agent said this of its host; or it is connected no more.
     Agent(NodeId, Arc<Agent>),
 }
@@ -162,6 +164,7 @@ impl State {
             Event::Released(id) => self.snapshot.remove_reservation(id),
             Event::FleetNetwork(network) => self.snapshot.put_fleet_network(network),
             Event::FleetNetworkGone(id) => self.snapshot.remove_fleet_network(id),
+            Event::Detached(container, network, is) => self.snapshot.set_detached(container, network, is),
             Event::Agent(id, agent) => {
                 self.change(id, now, |node| node.agent = Some(Arc::clone(&agent)));
                 self.agents.insert(id, agent);

@@ -10,7 +10,9 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::Instant,
 };
-use wharf_model::{Agent, Endpoint, FleetNetwork, NetworkId, NodeId, Reservation, ReservationId, Snapshot, Timestamp};
+use wharf_model::{
+    Agent, ContainerId, Endpoint, FleetNetwork, NetworkId, NodeId, Reservation, ReservationId, Snapshot, Timestamp,
+};
 use wharf_plan::{Placement, Policy};
 
 use super::{
@@ -114,6 +116,11 @@ impl Fleet {
     /// Takes a fleet network out of the state.
     pub(crate) async fn drop_network(&self, id: NetworkId) {
         self.apply(Event::FleetNetworkGone(id)).await;
+    }
+
+    /// Takes a container off a fleet network in the state, while its node cannot be told; or forgets that.
+    pub(crate) async fn set_detached(&self, container: ContainerId, network: NetworkId, is: bool) {
+        self.apply(Event::Detached(container, network, is)).await;
     }
 
     /// Puts what a node's agent says in the state.

@@ -1,6 +1,6 @@
 //! Networks: those that span the fleet are in [`fleet`]; others are each one engine's, and tie its containers to that node.
 
-mod fleet;
+pub(super) mod fleet;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -139,7 +139,16 @@ async fn change(call: Call, change: Change) -> Result<Response<Body>, Error> {
     let reference = body.get("Container").and_then(Value::as_str).unwrap_or("");
     let container = container(&snapshot, reference)?;
     let node = snapshot.node(container.node).ok_or_else(|| Error::internal("a container without a node"))?;
-    let link = app.link(node, &format!("container {}", container.name))?;
+    let link = match app.link(node, &format!("container {}", container.name)) {
+        // With force, a container is off a network also where its node cannot be told.
+        Err(error) if change == Change::Disconnect && body.get("Force") == Some(&Value::Bool(true)) => {
+            let Found::Fleet(network) = view::networks::resolve(&snapshot, &captured.name)? else { return Err(error) };
+            fleet::part(node, &network, &container)?;
+            app.networks.detach(container.id, network.id).await?;
+            return Ok(nothing(StatusCode::OK));
+        }
+        link => link?,
+    };
     body.insert("Container".to_owned(), Value::String(container.id.to_string()));
     let (id, lease) = match view::networks::resolve_on(&snapshot, &captured.name, node)? {
         Found::OfNode(_, network) => (network.id, None),

@@ -14,7 +14,7 @@ use wharf_model::{ApiVersion, Class, ContainerId, Node};
 use super::{
     answer::{of_engine, with_status},
     call::{App, Call},
-    links, platform,
+    links, networks, platform,
 };
 use crate::{
     Error,
@@ -84,6 +84,7 @@ pub(crate) async fn container(call: Call) -> Result<Response<Body>, Error> {
 }
 
 async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
+    networks::fleet::ensure_default(app).await?;
     let mut creation = Creation::new();
     let mut excluded = BTreeSet::new();
     let mut failure = None;

@@ -33,6 +33,7 @@ pub(crate) async fn reap(networks: Networks) {
                 idle.remove(&part);
             }
         }
+        networks.detach_for_good().await;
         networks.remove_forgotten().await;
     }
 }

@@ -116,6 +116,7 @@ fn main() -> ExitCode {
         failures::a_killed_manager_disturbs_nothing,
         failures::a_client_that_hangs_up_leaves_nothing,
         cli::labels_of_nodes_outlive_the_manager_and_are_constraints,
+        networks::a_container_leaves_a_network_while_its_node_is_away,
         failures::nodes_come_and_go_with_a_file,
     ];
 

@@ -409,3 +409,34 @@ pub(crate) fn a_compose_project_spreads_over_the_nodes(fleet: &Fleet) -> anyhow:
     ensure!(fleet.docker(&["network", "ls", "-q", "--filter", "name=spread"])?.is_empty());
     Ok(())
 }
+
+pub(crate) fn a_container_leaves_a_network_while_its_node_is_away(fleet: &Fleet) -> anyhow::Result<()> {
+    let network = Network::create(fleet, "away", &[])?;
+    let _guards = ["away1", "away2"].map(|name| Container::of(fleet, name));
+    at(fleet, "away1", "node1", &["--network", "away"])?;
+    at(fleet, "away2", "node2", &["--network", "away"])?;
+    reaches(fleet, "away1", "away2")?;
+    fleet.lab.cut("node2")?;
+    let down = || {
+        fleet
+            .docker(&["ps", "--filter", "name=away2", "--format", "{{.Status}}"])
+            .is_ok_and(|status| status == "Host Down")
+    };
+    fleet.wait("node2 is known to be away", down)?;
+    ensure!(fleet.docker_fails(&["network", "disconnect", "away", "away2"])?.contains("does not answer"));
+    fleet.docker(&["network", "disconnect", "-f", "away", "away2"])?;
+    ensure!(!pings(fleet, "away1", "away2"));
+    let inspected = fleet.docker(&["network", "inspect", "--format", "{{len .Containers}}", "away"])?;
+    ensure!(inspected == "1", "{inspected}");
+    fleet.lab.mend("node2")?;
+    // The engine is told, so that the network can go.
+    let told = || {
+        fleet
+            .docker(&["inspect", "--format", "{{len .NetworkSettings.Networks}}", "away2"])
+            .is_ok_and(|count| count == "0")
+    };
+    fleet.wait("the engine has been told", told)?;
+    fleet.docker(&["rm", "-f", "away1"])?;
+    fleet.docker(&["network", "rm", network.name])?;
+    Ok(())
+}

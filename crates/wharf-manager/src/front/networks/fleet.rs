@@ -1,5 +1,7 @@
 //! Networks that span the fleet, as clients ask for them.
 
+use std::time::Duration;
+
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 use wharf_engine::Body;
@@ -16,9 +18,34 @@ use crate::{
     view::{events::parse_time, filter, query::Filters},
 };
 
+/// The default network is made at once, when agents have said what their hosts carry.
+const DEFAULT_WITHIN: Duration = Duration::from_secs(15);
+
 pub(super) async fn create(app: &App, new: NewNetwork) -> Result<Response<Body>, Error> {
     let network = app.networks.create(new).await?;
     Ok(with_status(StatusCode::CREATED, json!({"Id": network.id.to_string(), "Warning": ""}).to_string()))
+}
+
+/// Makes the network of containers that name none, where it is not there yet.
+///
+/// # Errors
+/// As [`networks::Networks::create`].
+pub(in crate::front) async fn ensure_default(app: &App) -> Result<(), Error> {
+    let Some(name) = &app.default_network else { return Ok(()) };
+    let there = || app.fleet.snapshot().fleet_network_named(name).is_some();
+    if there() {
+        return Ok(());
+    }
+    let Ok(_claim) = app.fleet.claim(&format!("network:{name}")).await else {
+        // Somebody else makes it just now. If that fails, so will what needs it, with its own words.
+        let made = app.fleet.wait_for(|snapshot| snapshot.fleet_network_named(name).is_some());
+        tokio::time::timeout(DEFAULT_WITHIN, made).await.ok();
+        return Ok(());
+    };
+    match NewNetwork::parse(name, &Map::new())? {
+        Some(new) if !there() => app.networks.create(new).await.map(drop),
+        _ => Ok(()),
+    }
 }
 
 pub(super) async fn remove(app: &App, network: &FleetNetwork) -> Result<Response<Body>, Error> {
