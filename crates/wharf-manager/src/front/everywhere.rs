@@ -160,7 +160,8 @@ pub(crate) async fn usage(call: Call) -> Result<Response<Body>, Error> {
         return Err(Error::invalid(format!("unknown object type: {unknown}")));
     }
     let answers = ask(&call, |_| Ok((Method::GET, call.with_query("/system/df")))).await?;
-    let mut folded = view::fold::images_once(answers.into_iter().fold(Map::new(), view::fold::sum));
+    let mut folded = view::fold::without_agents(answers.into_iter().fold(Map::new(), view::fold::sum));
+    folded = view::fold::images_once(folded);
     if !types.is_empty() {
         let others = TYPES.iter().filter(|(kind, _)| !types.contains(kind)).flat_map(|(_, keys)| *keys);
         others.for_each(|key| drop(folded.remove(*key)));

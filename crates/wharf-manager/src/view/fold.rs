@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+use wharf_model::{AGENT_LABEL, AGENT_NAME};
 
 /// Adds one engine's answer to those before: lists are joined, numbers added, anything else is the first's.
 pub(crate) fn sum(mut folded: Map<String, Value>, answer: Map<String, Value>) -> Map<String, Value> {
@@ -39,11 +40,32 @@ pub(crate) fn images_once(mut usage: Map<String, Value>) -> Map<String, Value> {
     usage
 }
 
+/// `GET /system/df` without Wharf's own agents and what they are made of, which no list shows.
+pub(crate) fn without_agents(mut usage: Map<String, Value>) -> Map<String, Value> {
+    let of_agent =
+        |tag: &Value| tag.as_str().and_then(|tag| tag.split_once(':')).is_some_and(|(name, _)| name == AGENT_NAME);
+    let is_image = |image: &Value| {
+        let tags = image["RepoTags"].as_array();
+        tags.is_some_and(|tags| !tags.is_empty() && tags.iter().all(of_agent))
+    };
+    let agents: [(&str, &dyn Fn(&Value) -> bool); 3] = [
+        ("Containers", &|container| !container["Labels"][AGENT_LABEL].is_null()),
+        ("Images", &is_image),
+        ("Volumes", &|volume| volume["Name"] == AGENT_NAME),
+    ];
+    for (list, is_agents) in agents {
+        if let Some(Value::Array(list)) = usage.get_mut(list) {
+            list.retain(|entry| !is_agents(entry));
+        }
+    }
+    usage
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{images_once, sum};
+    use super::{images_once, sum, without_agents};
 
     fn folded(answers: &[Value]) -> Value {
         let answers = answers.iter().map(|answer| answer.as_object().unwrap().clone());
@@ -69,5 +91,28 @@ mod tests {
             usage,
             json!({"LayersSize": 20, "Images": [{"Id": "a", "Size": 10, "Containers": 3, "SharedSize": 0}]})
         );
+    }
+
+    #[test]
+    fn agents_use_no_space_that_clients_see() {
+        let usage = json!({
+            "Containers": [{"Id": "a", "Labels": {"wharf.agent": "f"}}, {"Id": "b", "Labels": {}}, {"Id": "c"}],
+            "Images": [
+                {"Id": "a", "RepoTags": ["wharf-agent:1", "wharf-agent:2"]},
+                {"Id": "b", "RepoTags": ["wharf-agent:1", "mine:1"]},
+                {"Id": "c", "RepoTags": []},
+                {"Id": "d", "RepoTags": null},
+            ],
+            "Volumes": [{"Name": "wharf-agent"}, {"Name": "wharf-agents"}],
+            "BuildCache": null,
+        });
+        let Value::Object(usage) = usage else { unreachable!("a map") };
+        let shown = Value::Object(without_agents(usage));
+        let ids = |list: &str, key: &str| {
+            shown[list].as_array().unwrap().iter().map(|entry| entry[key].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids("Containers", "Id"), ["b", "c"]);
+        assert_eq!(ids("Images", "Id"), ["b", "c", "d"]);
+        assert_eq!(ids("Volumes", "Name"), ["wharf-agents"]);
     }
 }
