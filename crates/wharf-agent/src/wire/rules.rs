@@ -50,7 +50,9 @@ pub(crate) fn filter(wish: &Wish, sound: &Sound<'_>, present: &Table) -> Wanted 
         (BRIDGES, networks().flat_map(|n| between_bridges(n)).collect()),
         (INPUT, input(wish, sound)),
     ];
-    let forward_from = if present.has(DOCKER_USER) { DOCKER_USER } else { "FORWARD" };
+    // A chain that nothing leads to decides nothing: somebody has flushed FORWARD, and the engine puts its rules back only when
+    // it starts.
+    let forward_from = if present.leads("FORWARD", DOCKER_USER) { DOCKER_USER } else { "FORWARD" };
     let jumps = vec![Jump { from: forward_from, to: FORWARD }, Jump { from: "INPUT", to: INPUT }];
     Wanted { table: "filter", chains, jumps }
 }

@@ -47,6 +47,11 @@ impl Table {
         self.chains.contains_key(chain)
     }
 
+    /// Whether every packet that enters one chain gets to another.
+    pub(crate) fn leads(&self, from: &str, to: &str) -> bool {
+        self.has(to) && self.chains.get(from).is_some_and(|rules| rules.contains(&jump_rule(to)))
+    }
+
     /// The edits that make our chains and jumps as wanted, in the order in which they have to be made.
     pub(crate) fn edits_towards(&self, wanted: &Wanted) -> Vec<String> {
         let missing = wanted.chains.iter().filter(|(chain, _)| !self.has(chain));
