@@ -75,7 +75,9 @@ impl Manager {
             None => Agents::off(),
         };
         // Agents are served only when the networks are known: what they are not told of they take down.
-        let networks = Networks::open(fleet.clone(), agents.agents.clone(), records.clone(), config.pools).await?;
+        let networks =
+            Networks::open(fleet.clone(), agents.agents.clone(), records.clone(), config.pools, &config.identity.id)
+                .await?;
         let watch = config.discovery.watch();
         let supervise = fleet::supervise(fleet.clone(), records, watch, orphans.clone(), config.engine_tls);
         let supervisor = tokio::spawn(supervise);

@@ -61,6 +61,7 @@ struct Inner {
     agents: Agents,
     records: Records,
     pools: Vec<Pool>,
+    fleet_id: String,
     /// Whoever changes what networks there are, and who has which block.
     changing: tokio::sync::Mutex<()>,
     leases: Mutex<lease::Leases>,
@@ -76,7 +77,13 @@ impl Networks {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub(crate) async fn open(fleet: Fleet, agents: Agents, records: Records, pools: Vec<Pool>) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        fleet: Fleet,
+        agents: Agents,
+        records: Records,
+        pools: Vec<Pool>,
+        fleet_id: &str,
+    ) -> Result<Self, Error> {
         for network in records.networks().await? {
             fleet.put_network(network).await;
         }
@@ -84,8 +91,9 @@ impl Networks {
             fleet.set_detached(container, network, true).await;
         }
         let leases = Mutex::default();
+        let fleet_id = fleet_id.to_owned();
         let (changing, turns) = (tokio::sync::Mutex::default(), Mutex::default());
-        Ok(Self(Arc::new(Inner { fleet, agents, records, pools, changing, leases, turns })))
+        Ok(Self(Arc::new(Inner { fleet, agents, records, pools, fleet_id, changing, leases, turns })))
     }
 
     /// Whether networks span the fleet at all: not without agents.

@@ -10,6 +10,9 @@ use crate::{NetworkId, NodeId, Timestamp};
 /// The label by which an engine's network is known as a part of a fleet network; it says that network's id.
 pub const FLEET_NETWORK_LABEL: &str = "wharf.network";
 
+/// The label that says whose part it is: the fleet's id. Nobody removes the parts of another fleet.
+pub const FLEET_LABEL: &str = "wharf.fleet";
+
 /// The driver option of a container's endpoint in which the engine keeps what the client asked of it: `Aliases`, `Links` and
 /// `IPAMConfig` as JSON. The engine is not to act on them: it would answer for its own containers alone.
 pub const ENDPOINT_OPTION: &str = "wharf.endpoint";

@@ -39,7 +39,7 @@ pub use crate::{
         PublishedPort, Transport,
     },
     endpoint::{Endpoint, ParseEndpointError},
-    fleet_network::{ENDPOINT_OPTION, FLEET_NETWORK_LABEL, FleetNetwork},
+    fleet_network::{ENDPOINT_OPTION, FLEET_LABEL, FLEET_NETWORK_LABEL, FleetNetwork},
     id::{ContainerId, IdPrefix, ImageId, NetworkId, NodeId, ParseIdError, ReservationId},
     labels::Labels,
     load::Load,

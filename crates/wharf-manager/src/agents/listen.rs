@@ -309,6 +309,10 @@ impl Drop for Gone {
 }
 
 async fn report(inner: &Inner, node: NodeId, report: Report) -> Result<(), Error> {
+    if inner.fleet.snapshot().node(node).is_none() {
+        // It has left, or discovery has not named it yet after a start.
+        return Err(Error::not_found(format!("node {} is not of this fleet now", node.0)));
+    }
     let Some(underlay) = report.underlay.map(IpAddr::V4) else {
         return Err(Error::invalid("the agent has found no IPv4 address of its host"));
     };

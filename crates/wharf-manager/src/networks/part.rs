@@ -8,7 +8,7 @@ use http::Method;
 use ipnet::Ipv4Net;
 use serde_json::{Map, Value, json};
 use wharf_engine::wire::Touched;
-use wharf_model::{Class, FLEET_NETWORK_LABEL, FleetNetwork, NetworkId, Node};
+use wharf_model::{Class, FLEET_LABEL, FLEET_NETWORK_LABEL, FleetNetwork, NetworkId, Node};
 
 use super::Networks;
 use crate::{API_NEWEST, Error, fleet::Link, front::of_engine};
@@ -57,6 +57,7 @@ impl Networks {
         let mut labels: BTreeMap<&str, String> =
             network.labels.iter().map(|(key, value)| (&**key, value.to_string())).collect();
         labels.insert(FLEET_NETWORK_LABEL, network.id.to_string());
+        labels.insert(FLEET_LABEL, self.0.fleet_id.clone());
         let options = json!({
             format!("{BRIDGE}.name"): network.bridge(),
             // What goes to other nodes keeps its address; the agent masks what leaves the fleet.

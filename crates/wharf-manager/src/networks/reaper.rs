@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::time::{Instant, MissedTickBehavior};
-use wharf_model::{NetworkId, Node, NodeId};
+use wharf_model::{FLEET_LABEL, Network, NetworkId, Node, NodeId};
 
 use super::Networks;
 
@@ -84,7 +84,8 @@ impl Networks {
     async fn remove_forgotten(&self) {
         let snapshot = self.0.fleet.snapshot();
         let forgotten = |node: &Arc<Node>| -> Vec<NetworkId> {
-            let parts = node.networks.values().filter_map(|network| network.fleet);
+            let ours = |part: &&Arc<Network>| part.labels.get(FLEET_LABEL) == Some(&*self.0.fleet_id);
+            let parts = node.networks.values().filter(ours).filter_map(|network| network.fleet);
             parts.filter(|network| snapshot.fleet_network(*network).is_none()).collect()
         };
         for node in snapshot.nodes().filter(|node| node.is_healthy()) {

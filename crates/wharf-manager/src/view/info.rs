@@ -89,7 +89,7 @@ pub(crate) fn info(
         "Architecture": std::env::consts::ARCH,
         "KernelVersion": uname.release().to_string_lossy(),
         "SystemTime": jiff::Timestamp::from_nanosecond(i128::from(now.as_nanos())).unwrap_or_default().to_string(),
-        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": [] },
+        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null", "overlay"], "Authorization": null, "Log": [] },
         "Warnings": silent.collect::<Vec<_>>(),
     });
     if let (Some(info), serde_json::Value::Object(usual)) = (info.as_object_mut(), usual()) {
