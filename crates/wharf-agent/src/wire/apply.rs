@@ -70,6 +70,8 @@ async fn record(handle: &Handle, step: &Step, result: io::Result<()>, report: &m
         Ok(()) => report.done.push(step.to_string()),
         // What is gone already needs no removal: a device takes its entries with it.
         Err(error) if is_removal(step) && is_absence(&error) => {}
+        // A bridge that has vanished meanwhile has no settings.
+        Err(error) if matches!(step, Step::Setting { .. }) && is_absence(&error) => {}
         Err(error) => report.problems.push(explain(handle, step, error).await),
     }
 }

@@ -171,7 +171,7 @@ impl Wire {
         let mut tables = vec![TableEdits { program, table: "filter", edits }];
         match program.save(&self.host, "nat").await {
             Ok(nat) => {
-                let edits = nat.edits_towards(&rules::nat(sound));
+                let edits = nat.edits_towards(&rules::nat(sound, &nat));
                 tables.push(TableEdits { program, table: "nat", edits });
             }
             Err(problem) => problems.push(problem),

@@ -7,6 +7,7 @@
 //! | `WHARF-TO-TUNNEL` | what may leave to another node: only from a container's own slice, to the same network |
 //! | `WHARF-BRIDGES` | nothing passes between two fleet networks of the same node |
 //! | `WHARF-INPUT` | tunnel packets only from nodes; DNS from containers; from the tunnel only answers and pings |
+//! | `WHARF-PREROUTING` (nat) | ports that the node publishes are reached by containers as by others, through the engine's proxy |
 //! | `WHARF-POSTROUTING` (nat) | egress gets the node's address, fleet traffic keeps its own |
 //!
 //! A rule's options stand in the order in which `iptables-save` prints them (`-s -d -i -o -p -m -j`), as the texts are
@@ -22,14 +23,18 @@ const FROM_TUNNEL: &str = "WHARF-FROM-TUNNEL";
 const TO_TUNNEL: &str = "WHARF-TO-TUNNEL";
 const BRIDGES: &str = "WHARF-BRIDGES";
 const INPUT: &str = "WHARF-INPUT";
+const PREROUTING: &str = "WHARF-PREROUTING";
 const POSTROUTING: &str = "WHARF-POSTROUTING";
+
+/// What an engine with a proxy for published ports has in its own `nat` chain, for its default bridge first of all.
+const PROXIED: (&str, &str) = ("DOCKER", "-i docker0 -j RETURN");
 
 /// The chain that engines leave to their hosts' own rules, ahead of theirs.
 pub(crate) const DOCKER_USER: &str = "DOCKER-USER";
 
 /// Our chains, per table: what a cleanup removes.
 pub(crate) const CHAINS: [(&str, &[&str]); 2] =
-    [("filter", &[FORWARD, FROM_TUNNEL, TO_TUNNEL, BRIDGES, INPUT]), ("nat", &[POSTROUTING])];
+    [("filter", &[FORWARD, FROM_TUNNEL, TO_TUNNEL, BRIDGES, INPUT]), ("nat", &[PREROUTING, POSTROUTING])];
 
 const TUNNELS: [&str; 2] = [PLAIN_TUNNEL, SECURE_TUNNEL];
 const ANSWERS: &str = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
@@ -57,16 +62,23 @@ pub(crate) fn filter(wish: &Wish, sound: &Sound<'_>, present: &Table) -> Wanted 
     Wanted { table: "filter", chains, jumps }
 }
 
-/// The wanted state of the table `nat`.
-pub(crate) fn nat(sound: &Sound<'_>) -> Wanted {
+/// The wanted state of the table `nat`, which looks as `present` now.
+pub(crate) fn nat(sound: &Sound<'_>, present: &Table) -> Wanted {
+    let outward = || sound.networks.values().filter(|network| !network.internal);
+    // A published port of this node leads to another network's container, which only the proxy may reach from here. Engines
+    // see to that for bridges that they masquerade; ours are masqueraded by us.
+    let (chain, rule) = PROXIED;
+    let proxied = present.chains.get(chain).is_some_and(|rules| rules.iter().any(|known| known == rule));
+    let to_proxy = |network: &&Network| format!("-i {} -m addrtype --dst-type LOCAL -j ACCEPT", network.bridge);
+    let local: Vec<String> = outward().filter(|_| proxied).map(|network| to_proxy(&network)).collect();
     // Accepted, not returned from: no rule of the host's after ours may masquerade it either.
     let mut rules: Vec<String> = TUNNELS.iter().map(|tunnel| format!("-o {tunnel} -j ACCEPT")).collect();
-    rules.extend(sound.networks.values().filter(|network| !network.internal).map(|network| {
+    rules.extend(outward().map(|network| {
         let (range, bridge) = (network.range, &network.bridge);
         format!("-s {range} ! -d {range} ! -o {bridge} -j MASQUERADE")
     }));
-    let jumps = vec![Jump { from: "POSTROUTING", to: POSTROUTING }];
-    Wanted { table: "nat", chains: vec![(POSTROUTING, rules)], jumps }
+    let jumps = vec![Jump { from: "PREROUTING", to: PREROUTING }, Jump { from: "POSTROUTING", to: POSTROUTING }];
+    Wanted { table: "nat", chains: vec![(PREROUTING, local), (POSTROUTING, rules)], jumps }
 }
 
 fn forward() -> Vec<String> {

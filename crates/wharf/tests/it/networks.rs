@@ -242,7 +242,8 @@ pub(crate) fn an_internal_network_reaches_only_itself(fleet: &Fleet) -> anyhow::
 
 pub(crate) fn ports_are_published_of_networked_containers(fleet: &Fleet) -> anyhow::Result<()> {
     let _network = Network::create(fleet, "public", &[])?;
-    let _guards = ["public1", "public2"].map(|name| Container::of(fleet, name));
+    let _other = Network::create(fleet, "public-not", &[])?;
+    let _guards = ["public1", "public2", "public3"].map(|name| Container::of(fleet, name));
     let serve = "mkdir /w; echo published > /w/index.html; exec httpd -f -h /w -p 80";
     fleet.docker(&[
         "run",
@@ -269,7 +270,12 @@ pub(crate) fn ports_are_published_of_networked_containers(fleet: &Fleet) -> anyh
     ensure!(
         fleet.docker(&["exec", "public2", "timeout", "5", "wget", "-q", "-O", "-", "http://public1/"])? == "published"
     );
-    ensure!(fleet.docker(&["exec", "public2", "timeout", "5", "wget", "-q", "-O", "-", &url])? == "published");
+    let asks = |from: &str| fleet.docker(&["exec", from, "timeout", "5", "wget", "-q", "-O", "-", &url]);
+    ensure!(asks("public2")? == "published");
+    // As on one engine, it does not matter on which network who asks is: nor on which node.
+    let here = fleet.node_of("public1")?;
+    at(fleet, "public3", &here, &["--network", "public-not"])?;
+    ensure!(asks("public3")? == "published");
     Ok(())
 }
 
