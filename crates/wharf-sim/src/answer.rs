@@ -16,6 +16,10 @@ impl Refusal {
         Self { status: StatusCode::CONFLICT, message }
     }
 
+    pub(crate) fn forbidden(message: String) -> Self {
+        Self { status: StatusCode::FORBIDDEN, message }
+    }
+
     pub(crate) fn invalid(message: String) -> Self {
         Self { status: StatusCode::BAD_REQUEST, message }
     }

@@ -104,6 +104,15 @@ async fn route(engine: &Arc<Engine>, asked: &Asked) -> Result<Response<Body>, Re
             engine.inside().find(id)?;
             Ok(plain(StatusCode::OK, ""))
         }
+        ("PUT", ["containers", id, "archive"]) => {
+            engine.put(id, asked.query.get("path").map_or("/", String::as_str), &asked.body)?;
+            Ok(plain(StatusCode::OK, ""))
+        }
+        ("POST", ["images", "create"]) if asked.query.contains_key("fromSrc") => {
+            let part = |key| asked.query.get(key).map_or("", String::as_str);
+            engine.import(&format!("{}:{}", part("repo"), part("tag")));
+            Ok(typed(StatusCode::OK, "{\"status\":\"imported\"}\n".to_owned()))
+        }
         ("GET", ["images", "json"]) => Ok(json_answer(&Value::Array(images(engine)))),
         ("GET", ["images", name @ .., "json"]) => image(engine, &name.join("/")),
         ("GET", ["networks"]) => Ok(json_answer(&engine.inside().networks.values().cloned().collect())),
@@ -113,10 +122,14 @@ async fn route(engine: &Arc<Engine>, asked: &Asked) -> Result<Response<Body>, Re
         }
         ("GET", ["networks", name]) => {
             let inside = engine.inside();
-            Ok(json_answer(&inside.networks[&inside.network(name)?]))
+            Ok(json_answer(&inside.network_inspect(&inside.network(name)?)))
         }
-        ("POST", ["networks", name, "connect" | "disconnect"]) => {
-            engine.inside().network(name)?;
+        ("POST", ["networks", name, "connect"]) => {
+            engine.connect(name, &parsed(&asked.body)?)?;
+            Ok(plain(StatusCode::OK, ""))
+        }
+        ("POST", ["networks", name, "disconnect"]) => {
+            engine.disconnect(name, &parsed(&asked.body)?)?;
             Ok(plain(StatusCode::OK, ""))
         }
         ("DELETE", ["networks", name]) => {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -13,6 +14,7 @@ use crate::{
     Dice, Faults,
     answer::Refusal,
     events::{Events, Line},
+    networks::Joined,
     render,
 };
 
@@ -60,7 +62,7 @@ pub(crate) struct Inside {
     pub(crate) volumes: BTreeMap<String, Value>,
     /// Names of images, and their ids.
     pub(crate) images: BTreeMap<String, String>,
-    dice: Dice,
+    pub(crate) dice: Dice,
     requests: u64,
 }
 
@@ -76,6 +78,10 @@ pub(crate) struct Container {
     pub(crate) finished: i64,
     /// The body of its create; `None` for one that was there from the beginning.
     pub(crate) config: Option<Arc<Value>>,
+    /// The networks that it is on, by name.
+    pub(crate) joined: BTreeMap<String, Joined>,
+    /// What was put into it, by path.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
 }
 
 /// What a container does.
@@ -114,9 +120,7 @@ impl Engine {
         let mut dice = Dice::new(seed ^ (number as u64).wrapping_mul(0x5851_f42d_4c95_7f2d));
         let inside = Inside {
             containers: original(number, shape.containers, &mut dice),
-            networks: ["bridge", "host", "none"]
-                .map(|name| (name.to_owned(), render::network(&render::hex(&dice.id()), name, &json!({}))))
-                .into(),
+            networks: crate::networks::predefined(&mut dice),
             volumes: BTreeMap::new(),
             // The same everywhere: it would have been pulled.
             images: [(IMAGE.to_owned(), render::hex(&Dice::new(1).id()))].into(),
@@ -172,6 +176,26 @@ impl Engine {
         self.inside().requests
     }
 
+    /// Its networks, by name, as a client inspects them.
+    pub fn networks(&self) -> BTreeMap<String, Value> {
+        self.inside().networks.clone()
+    }
+
+    /// The addresses of one of its containers, by the name of the network: those it has, and those it is to have.
+    pub fn addresses(&self, container: &str) -> BTreeMap<String, Ipv4Addr> {
+        let inside = self.inside();
+        let found = inside.containers.values().find(|found| found.name == container);
+        let joined = found.into_iter().flat_map(|found| &found.joined);
+        joined.filter_map(|(name, joined)| Some((name.clone(), joined.address.or_else(|| joined.asked())?))).collect()
+    }
+
+    /// A file that was put into one of its containers, while that runs.
+    pub fn file(&self, container: &str, path: &str) -> Option<Vec<u8>> {
+        let inside = self.inside();
+        let found = inside.containers.values().find(|found| found.name == container);
+        found.filter(|found| found.state == State::Running)?.files.get(path).cloned()
+    }
+
     /// What one of its containers' labels says.
     pub fn label(&self, container: &str, key: &str) -> Option<String> {
         let inside = self.inside();
@@ -197,7 +221,7 @@ impl Engine {
         self.inside().requests += 1;
     }
 
-    fn publish(&self, inside: &mut Inside, kind: &str, action: &str, id: &str, attributes: &Value) {
+    pub(crate) fn publish(&self, inside: &mut Inside, kind: &str, action: &str, id: &str, attributes: &Value) {
         let nanos = self.now();
         let text = json!({
             "status": action, "id": id, "from": attributes["image"],
@@ -211,6 +235,8 @@ impl Engine {
     fn of_container(&self, inside: &mut Inside, action: &str, id: &[u8; 32]) {
         let Some(container) = inside.containers.get(id) else { return };
         let mut attributes = json!({ "image": container.image(), "name": container.name });
+        let labels = container.config.as_ref().and_then(|config| config["Labels"].as_object().cloned());
+        attributes.as_object_mut().into_iter().for_each(|all| all.extend(labels.clone().unwrap_or_default()));
         if action == "die" {
             attributes["exitCode"] = json!(container.exit_code.to_string());
         }
@@ -235,9 +261,12 @@ impl Engine {
             )));
         }
         let created = self.now();
+        let joined = inside.joins(&body)?;
         let config = Some(Arc::new(body));
+        let files = BTreeMap::new();
+        let state = State::Created;
         let container =
-            Container { name, state: State::Created, exit_code: 0, created, started: 0, finished: 0, config };
+            Container { name, state, exit_code: 0, created, started: 0, finished: 0, config, joined, files };
         inside.containers.insert(id, container);
         self.of_container(&mut inside, "create", &id);
         Ok(render::hex(&id))
@@ -268,6 +297,7 @@ impl Engine {
             container.exit_code = code;
             container.finished = now;
         }
+        self.leave_all(inside, id);
         self.of_container(inside, "die", id);
     }
 
@@ -296,6 +326,7 @@ impl Engine {
                 if up {
                     self.end(&mut inside, &id, 137);
                 }
+                self.enter_all(&mut inside, &id)?;
                 let now = self.now();
                 if let Some(container) = inside.containers.get_mut(&id) {
                     container.started = now;
@@ -324,25 +355,25 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn create_network(&self, body: &Value) -> Result<String, Refusal> {
-        let name = body["Name"].as_str().unwrap_or("").to_owned();
+    /// Takes in an image that somebody made.
+    pub(crate) fn import(&self, name: &str) {
         let mut inside = self.inside();
-        if inside.networks.contains_key(&name) {
-            return Err(Refusal::conflict(format!("network with name {name} already exists")));
-        }
         let id = render::hex(&inside.dice.id());
-        inside.networks.insert(name.clone(), render::network(&id, &name, body));
-        self.publish(&mut inside, "network", "create", &id, &json!({ "name": name }));
-        Ok(id)
+        inside.images.insert(name.to_owned(), id);
+        self.publish(&mut inside, "image", "import", name, &json!({ "name": name }));
     }
 
-    pub(crate) fn remove_network(&self, reference: &str) -> Result<(), Refusal> {
+    /// Unpacks the first file of an archive in a folder of a container.
+    pub(crate) fn put(&self, reference: &str, folder: &str, archive: &[u8]) -> Result<(), Refusal> {
+        let broken = || Refusal::invalid("unexpected EOF".to_owned());
+        let (header, content) = archive.split_at_checked(512).ok_or_else(broken)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_matches(['\0', ' ']).to_owned();
+        let size = usize::from_str_radix(&text(&header[124..136]), 8).map_err(|_| broken())?;
+        let content = content.get(..size).ok_or_else(broken)?.to_vec();
         let mut inside = self.inside();
-        let name = inside.network(reference)?;
-        if let Some(network) = inside.networks.remove(&name) {
-            let id = network["Id"].as_str().unwrap_or("").to_owned();
-            self.publish(&mut inside, "network", "destroy", &id, &json!({ "name": name }));
-        }
+        let id = inside.find(reference)?;
+        let path = format!("{}/{}", folder.trim_end_matches('/'), text(&header[..100]));
+        inside.containers.entry(id).and_modify(|container| drop(container.files.insert(path, content)));
         Ok(())
     }
 
@@ -382,13 +413,6 @@ impl Inside {
         named.map(|(id, _)| id).or_else(prefixed).copied().ok_or_else(missing)
     }
 
-    pub(crate) fn network(&self, reference: &str) -> Result<String, Refusal> {
-        let found = self.networks.iter().find(|(name, network)| {
-            *name == reference || network["Id"].as_str().is_some_and(|id| id.starts_with(reference))
-        });
-        found.map(|(name, _)| name.clone()).ok_or_else(|| Refusal::not_found(format!("network {reference} not found")))
-    }
-
     /// The id of an image by name or id.
     pub(crate) fn image(&self, reference: &str) -> Option<&String> {
         let id = reference.strip_prefix("sha256:").unwrap_or(reference);
@@ -423,6 +447,8 @@ fn original(number: usize, count: usize, dice: &mut Dice) -> BTreeMap<[u8; 32], 
             started: created + 300_000_000,
             finished: 0,
             config: None,
+            joined: BTreeMap::new(),
+            files: BTreeMap::new(),
         }
     };
     (0..count).map(|index| (dice.id(), container(index))).collect()

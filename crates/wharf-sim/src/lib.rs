@@ -9,6 +9,7 @@ mod dice;
 mod engine;
 mod events;
 mod fault;
+mod networks;
 mod render;
 mod serve;
 mod sim;

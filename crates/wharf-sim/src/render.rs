@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     Engine, State,
     engine::{Container, IMAGE, Inside},
+    networks::Joined,
 };
 
 pub(crate) fn hex(bytes: &[u8; 32]) -> String {
@@ -86,13 +87,14 @@ pub(crate) fn entry(text: &mut String, id: &[u8; 32], container: &Container, ins
         text,
         "{{\"Id\":\"{}\",\"Names\":[\"/{}\"],\"Image\":\"{}\",\"ImageID\":\"sha256:{image_id}\",\"Command\":\"true\",\
          \"Created\":{},\"Ports\":{},\"Labels\":{labels},\"State\":\"{}\",\"Status\":\"{status}\",\
-         \"HostConfig\":{{\"NetworkMode\":\"{mode}\"}},\"NetworkSettings\":{{\"Networks\":{{}}}},\"Mounts\":[]}}",
+         \"HostConfig\":{{\"NetworkMode\":\"{mode}\"}},\"NetworkSettings\":{{\"Networks\":{}}},\"Mounts\":[]}}",
         hex(id),
         container.name,
         container.image(),
         container.created / 1_000_000_000,
         Value::Array(ports.collect()),
         container.state.name(),
+        endpoints(container, inside, Told::Listed),
     )
     .ok();
 }
@@ -151,11 +153,11 @@ pub(crate) fn inspect(id: &[u8; 32], container: &Container, inside: &Inside) -> 
             "Cmd": field("Cmd", json!(["true"])), "ExposedPorts": field("ExposedPorts", json!({})),
         },
         "HostConfig": host,
-        "NetworkSettings": { "Ports": shown, "Networks": {} },
+        "NetworkSettings": { "Ports": shown, "Networks": endpoints(container, inside, Told::Inspected) },
     })
 }
 
-trait Or {
+pub(crate) trait Or {
     fn or(self, other: Value) -> Value;
 }
 
@@ -183,20 +185,31 @@ pub(crate) fn image_inspect(id: &str, names: &[&String]) -> Value {
     })
 }
 
-/// A network.
-pub(crate) fn network(id: &str, name: &str, body: &Value) -> Value {
-    let driver = match name {
-        "host" => "host",
-        "none" => "null",
-        _ => body["Driver"].as_str().filter(|driver| !driver.is_empty()).unwrap_or("bridge"),
+/// How much is told of a container's endpoints: lists leave out what only the container's own inspection tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Listed,
+    Inspected,
+}
+
+fn endpoints(container: &Container, inside: &Inside, told: Told) -> Value {
+    let endpoint = |(name, joined): (&String, &Joined)| {
+        let network = inside.networks.get(name);
+        let address = joined.address.map(|address| address.to_string()).unwrap_or_default();
+        let settings = |key: &str| if told == Told::Inspected { joined.settings[key].clone() } else { Value::Null };
+        let up = joined.address.is_some();
+        // A container that has never run does not know the network's id yet.
+        let known = network.filter(|_| container.started > 0);
+        let endpoint = json!({
+            "IPAMConfig": joined.settings["IPAMConfig"], "Links": settings("Links"), "Aliases": settings("Aliases"),
+            "DriverOpts": settings("DriverOpts"), "NetworkID": known.map_or("", |network| network["Id"].as_str().unwrap_or("")),
+            "EndpointID": if up { joined.id.clone() } else { String::new() }, "Gateway": "", "IPAddress": address,
+            "IPPrefixLen": if up { 16 } else { 0 }, "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
+            "MacAddress": if up { "02:42:00:00:00:01" } else { "" },
+        });
+        (name.clone(), endpoint)
     };
-    json!({
-        "Name": name, "Id": id, "Created": "2023-11-14T22:13:20Z", "Scope": "local", "Driver": driver, "EnableIPv6": false,
-        "IPAM": { "Driver": "default", "Options": null, "Config": [{ "Subnet": "172.18.0.0/16" }] },
-        "Internal": body["Internal"] == true, "Attachable": body["Attachable"] == true, "Ingress": false,
-        "ConfigFrom": { "Network": "" }, "ConfigOnly": false, "Containers": {}, "Options": {},
-        "Labels": body["Labels"].clone().or(json!({})),
-    })
+    Value::Object(container.joined.iter().map(endpoint).collect())
 }
 
 /// A volume.
