@@ -64,8 +64,9 @@ pub(super) async fn push(inner: Arc<Inner>) {
         }
     };
     let mut tries: BTreeMap<NodeId, (Instant, Duration)> = BTreeMap::new();
+    let mut pause = LOOK_EVERY;
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(pause).await;
         let snapshot = inner.fleet.snapshot();
         let now = Instant::now();
         // One that people started by hand is theirs to replace: it does not say what it was made of.
@@ -79,12 +80,14 @@ pub(super) async fn push(inner: Arc<Inner>) {
             node.is_healthy() && !connected(node) && tries.get(&node.id).is_none_or(|(next, _)| *next <= now)
         };
         let nodes: Vec<_> = snapshot.nodes().filter(due).take(AT_ONCE).cloned().collect();
-        let brought = join_all(nodes.iter().map(|node| bring(&inner, node, &tag))).await;
+        // There may be more of them.
+        pause = if nodes.len() < AT_ONCE { LOOK_EVERY } else { Duration::ZERO };
+        let first = |node: &Node| !tries.contains_key(&node.id);
+        let brought = join_all(nodes.iter().map(|node| bring(&inner, node, &tag, first(node)))).await;
         for (node, brought) in nodes.iter().zip(brought) {
             let pause = tries.get(&node.id).map_or(RETRY[0], |(_, pause)| (*pause * 2).min(RETRY[1]));
             let pause = match brought {
-                Ok(Brought::New) => CONNECT_WITHIN,
-                Ok(Brought::Running) => RETRY[0],
+                Ok(Brought::New | Brought::Running) => CONNECT_WITHIN,
                 Err(error) => {
                     tracing::warn!("{} has no agent, so that it joins no fleet networks: {error}", node.name);
                     pause
@@ -102,7 +105,8 @@ enum Brought {
     Running,
 }
 
-async fn bring(inner: &Inner, node: &Node, tag: &str) -> Result<Brought, Error> {
+/// `first` where it has not been looked for an agent before: one that runs had no time to connect yet.
+async fn bring(inner: &Inner, node: &Node, tag: &str, first: bool) -> Result<Brought, Error> {
     let away = || Error::unavailable(format!("{} does not answer", node.name));
     let link = inner.fleet.link(node.id).ok_or_else(away)?;
     let refused = |error: wharf_engine::Error| of_engine(&error, node);
@@ -131,7 +135,7 @@ async fn bring(inner: &Inner, node: &Node, tag: &str) -> Result<Brought, Error> 
         let started: Option<jiff::Timestamp> = found["State"]["StartedAt"].as_str().and_then(|time| time.parse().ok());
         let since = started.map(|started| jiff::Timestamp::now().duration_since(started).unsigned_abs());
         let fresh = since.is_some_and(|since| since < CONNECT_WITHIN);
-        if found["State"]["Running"] == true && found["Config"]["Image"] == *image && fresh {
+        if found["State"]["Running"] == true && found["Config"]["Image"] == *image && (first || fresh) {
             return Ok(Brought::Running);
         }
         let path = format!("/containers/{AGENT_NAME}?force=1");
