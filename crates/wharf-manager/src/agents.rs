@@ -148,9 +148,12 @@ impl Agents {
     /// does not run after all.
     pub(crate) async fn starting(&self, container: ContainerId, is: bool) {
         let Some(inner) = &self.0 else { return };
-        let message = if is { Message::Starting(container) } else { Message::NotStarting(container) };
-        // It fails only when the manager ends.
-        inner.hub.send(message).await.ok();
+        let (done, wait) = oneshot::channel();
+        let message = if is { Message::Starting(container, done) } else { Message::NotStarting(container) };
+        // It fails only when the manager ends. What is waited for is in the numbers that agents have been sent by then.
+        if inner.hub.send(message).await.is_ok() && is {
+            wait.await.ok();
+        }
     }
 
     /// Has a node's agent try the way to others.

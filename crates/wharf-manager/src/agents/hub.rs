@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior},
 };
 use wharf_model::{ContainerId, NodeId, Snapshot};
@@ -30,8 +30,8 @@ const TOGETHER: Duration = Duration::from_millis(2);
 pub(super) enum Message {
     /// An agent watches from now on.
     Watch(NodeId, mpsc::Sender<Vec<Update>>),
-    /// A container is about to run.
-    Starting(ContainerId),
+    /// A container is about to run. Answered when those whom it concerns have been sent word of it.
+    Starting(ContainerId, oneshot::Sender<()>),
     /// A container does not run after all.
     NotStarting(ContainerId),
     /// An agent is to try the way to others.
@@ -119,7 +119,7 @@ impl Hub {
                 });
                 self.tell_all(node);
             }
-            Message::Starting(id) => {
+            Message::Starting(id, done) => {
                 self.starting.insert(id, Instant::now());
                 self.restate(id);
             }
