@@ -6,7 +6,13 @@ mod push;
 mod tokens;
 mod view;
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
@@ -56,6 +62,10 @@ struct Inner {
     probes: Mutex<std::collections::HashMap<u64, oneshot::Sender<Probed>>>,
     fleet_id: String,
     pools: Vec<Pool>,
+    /// The connection on which each agent watches: the newest one, where an older one has not been found to be dead yet.
+    watches: std::sync::Mutex<std::collections::BTreeMap<NodeId, u64>>,
+    /// The number of the next such connection.
+    next_watch: AtomicU64,
 }
 
 /// What runs for the agents, until it is dropped.
@@ -101,6 +111,8 @@ impl Agents {
             probes: Mutex::default(),
             fleet_id: fleet_id.to_owned(),
             pools,
+            watches: std::sync::Mutex::default(),
+            next_watch: AtomicU64::new(0),
         };
         Ok(Running { agents: Self(Some(Arc::new(inner))), listener: Some((listener, tls)) })
     }

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -272,8 +272,8 @@ fn node_of(inner: &Inner, join: &Join) -> Result<NodeId, Error> {
 async fn watch(inner: &Arc<Inner>, node: NodeId) -> Result<Response<Body>, Error> {
     let (updates, told) = mpsc::channel(BATCHES);
     let ended = || Error::unavailable("the manager is shutting down");
+    let gone = Gone::new(inner, node);
     inner.hub.send(Message::Watch(node, updates)).await.map_err(|_| ended())?;
-    let gone = Gone { inner: Arc::clone(inner), node };
     let lines = futures_util::stream::unfold((told, gone), |(mut told, gone)| async move {
         let updates = match tokio::time::timeout(ALIVE_EVERY, told.recv()).await {
             Ok(updates) => updates?,
@@ -294,11 +294,28 @@ async fn watch(inner: &Arc<Inner>, node: NodeId) -> Result<Response<Body>, Error
 struct Gone {
     inner: Arc<Inner>,
     node: NodeId,
+    /// Which of its connections this is.
+    number: u64,
+}
+
+impl Gone {
+    fn new(inner: &Arc<Inner>, node: NodeId) -> Self {
+        let number = inner.next_watch.fetch_add(1, Ordering::Relaxed);
+        inner.watches.lock().unwrap_or_else(PoisonError::into_inner).insert(node, number);
+        Self { inner: Arc::clone(inner), node, number }
+    }
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
         let (inner, node) = (Arc::clone(&self.inner), self.node);
+        let mut watches = inner.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have come back before this end was noticed.
+        if watches.get(&node) != Some(&self.number) {
+            return;
+        }
+        watches.remove(&node);
+        drop(watches);
         tokio::spawn(async move {
             let snapshot = inner.fleet.snapshot();
             let Some(agent) = snapshot.node(node).and_then(|node| node.agent.clone()) else { return };
