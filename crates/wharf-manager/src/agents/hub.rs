@@ -14,7 +14,7 @@ use wharf_model::{ContainerId, NodeId, Snapshot};
 use wharf_plan::addresses::Pool;
 use wharf_protocol::{Probe, Update};
 
-use super::view::{Changes, View, unread};
+use super::view::{Changes, View};
 
 /// Batches that may wait for an agent; one that is slower is cut off, and told everything when it is back.
 pub(super) const BATCHES: usize = 256;
@@ -122,6 +122,8 @@ impl Hub {
             Message::Starting(id, done) => {
                 self.starting.insert(id, Instant::now());
                 self.restate(id);
+                // Whoever starts it may have gone away.
+                done.send(()).ok();
             }
             Message::NotStarting(id) => {
                 if self.starting.remove(&id).is_some() {
@@ -158,7 +160,7 @@ impl Hub {
         self.snapshot = next;
         self.tell(changes);
         // An agent that keeps what it knew of a node is told everything once the node has been read.
-        let unread = unread(&self.snapshot);
+        let unread = self.view.unread(&self.snapshot);
         let outdated = |watcher: &Watcher| !watcher.unread.as_ref().is_some_and(|then| then.is_subset(&unread));
         let again: Vec<_> =
             self.watchers.iter().filter(|(_, watcher)| outdated(watcher)).map(|(node, _)| *node).collect();
@@ -174,7 +176,7 @@ impl Hub {
         }
         watcher.peers = self.view.peers_of(node);
         let mut updates = self.view.all(node, &watcher.peers);
-        let unread = unread(&self.snapshot);
+        let unread = self.view.unread(&self.snapshot);
         if !unread.is_empty() {
             updates.push(Update::Unread(unread.clone()));
         }
@@ -187,13 +189,7 @@ impl Hub {
         for (network, before) in &changes.networks {
             let now = self.view.nodes_of(*network);
             for node in before.union(&now).filter(|node| self.is_told(**node)) {
-                let told = updates.entry(*node).or_default();
-                told.push(self.view.about_network(*network, *node));
-                // Who has just come to a network learns who is on it; who has left it need not know any more.
-                if before.contains(node) != now.contains(node) {
-                    let members = self.view.members(*network);
-                    told.extend(members.into_iter().map(|id| self.view.about_container(id)));
-                }
+                updates.entry(*node).or_default().push(self.view.about_network(*network, *node));
             }
         }
         let moved: Vec<_> = updates.keys().copied().collect();
@@ -217,7 +213,7 @@ impl Hub {
         }
         for (container, audience) in &changes.containers {
             for node in audience.iter().filter(|node| self.is_told(**node)) {
-                updates.entry(*node).or_default().push(self.view.about_container(*container));
+                updates.entry(*node).or_default().push(self.view.about_container(*container, *node));
             }
         }
         for (node, updates) in updates {

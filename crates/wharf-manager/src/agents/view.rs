@@ -24,6 +24,8 @@ pub(super) struct View {
     containers: BTreeMap<ContainerId, (NodeId, wharf_protocol::Container)>,
     of_node: BTreeMap<NodeId, BTreeSet<ContainerId>>,
     networks_of: BTreeMap<NodeId, BTreeSet<NetworkId>>,
+    /// Containers that have only been listed: what they are called is not known yet, and agents may know it from before.
+    listed: BTreeSet<(NodeId, ContainerId)>,
 }
 
 /// A network, who is on it, and who has an address of another node's block.
@@ -31,7 +33,7 @@ pub(super) struct View {
 struct Spanned {
     network: Arc<FleetNetwork>,
     members: BTreeSet<ContainerId>,
-    strays: BTreeMap<Ipv4Addr, NodeId>,
+    strays: BTreeMap<(Ipv4Addr, ContainerId), NodeId>,
 }
 
 /// What has changed, and whom it concerns beside those whose node it is.
@@ -54,7 +56,15 @@ impl View {
             containers: BTreeMap::new(),
             of_node: BTreeMap::new(),
             networks_of: BTreeMap::new(),
+            listed: BTreeSet::new(),
         }
+    }
+
+    /// The nodes of which it is not known yet what they have: since the manager started, they have not been read, or not all
+    /// of their containers have been looked into.
+    pub(super) fn unread(&self, snapshot: &Snapshot) -> BTreeSet<u32> {
+        let pending = snapshot.nodes().filter(|node| node.health == Health::Pending).map(|node| node.id);
+        pending.chain(self.listed.iter().map(|(node, _)| *node)).map(|node| node.0).collect()
     }
 
     /// Follows the state from one snapshot to the next. `starting` are containers that are about to run.
@@ -63,6 +73,7 @@ impl View {
         self.follow_networks(from, to, &mut changes);
         for node in from.nodes().filter(|node| to.node(node.id).is_none()) {
             self.nodes.remove(&node.id);
+            self.listed.retain(|(of, _)| *of != node.id);
             changes.nodes.insert(node.id);
             for id in self.of_node.get(&node.id).cloned().unwrap_or_default() {
                 self.put(id, None, to, &mut changes);
@@ -99,6 +110,9 @@ impl View {
                 for node in &nodes {
                     self.networks_of.entry(*node).or_default().remove(&gone.id);
                 }
+                for id in spanned.members {
+                    changes.containers.entry(id).or_default().extend(&nodes);
+                }
                 changes.networks.insert(gone.id, nodes);
             }
         }
@@ -116,6 +130,13 @@ impl View {
                 }
             }
             let now = network.nodes();
+            // Who has just come to a network learns who is on it; who has left it need not know any more.
+            let moved: Vec<_> = before.symmetric_difference(&now).copied().collect();
+            if !moved.is_empty() {
+                for id in self.networks.get(&network.id).into_iter().flat_map(|spanned| &spanned.members) {
+                    changes.containers.entry(*id).or_default().extend(&moved);
+                }
+            }
             for node in before.difference(&now) {
                 self.networks_of.entry(*node).or_default().remove(&network.id);
             }
@@ -139,7 +160,15 @@ impl View {
         let same_parts =
             before.is_some_and(|before| before.networks.ptr_eq(&node.networks) || parts(before) == parts(node));
         let put = |view: &mut Self, container: &Container, changes: &mut Changes| {
-            let told = told(container, node, to, starting(container.id));
+            let mut told = told(container, node, to, starting(container.id));
+            if !container.is_inspected() && !told.endpoints.is_empty() {
+                let Some((_, known)) = view.containers.get(&container.id) else {
+                    view.listed.insert((node.id, container.id));
+                    return;
+                };
+                keep_names(&mut told, known);
+            }
+            view.listed.remove(&(node.id, container.id));
             view.put(container.id, Some((node.id, told)), to, changes);
         };
         match before.filter(|_| same_parts) {
@@ -148,7 +177,10 @@ impl View {
                     match item {
                         imbl::ordmap::DiffItem::Add(_, container) => put(self, container, changes),
                         imbl::ordmap::DiffItem::Update { new: (_, container), .. } => put(self, container, changes),
-                        imbl::ordmap::DiffItem::Remove(id, _) => self.put(*id, None, to, changes),
+                        imbl::ordmap::DiffItem::Remove(id, _) => {
+                            self.listed.remove(&(node.id, *id));
+                            self.put(*id, None, to, changes);
+                        }
                     }
                 }
             }
@@ -157,6 +189,7 @@ impl View {
                 gone.into_iter().filter(|id| !node.containers.contains_key(id)).for_each(|id| {
                     self.put(id, None, to, changes);
                 });
+                self.listed.retain(|(of, id)| *of != node.id || node.containers.contains_key(id));
                 node.containers.values().for_each(|container| put(self, container, changes));
             }
         }
@@ -166,6 +199,7 @@ impl View {
     pub(super) fn restate(&mut self, id: ContainerId, to: &Snapshot, starting: bool) -> Changes {
         let mut changes = Changes::default();
         if let Some(container) = to.container(id)
+            && container.is_inspected()
             && let Some(node) = to.node(container.node)
         {
             self.put(id, Some((node.id, told(container, node, to, starting))), to, &mut changes);
@@ -215,13 +249,13 @@ impl View {
             } else {
                 spanned.members.remove(&id)
             };
-            let had: Vec<_> = before_strays(self.containers.get(&id), network, spanned);
+            let had: Vec<_> = addresses_of(self.containers.get(&id), network);
             let mut changed = false;
             for address in had.iter().filter(|address| !strays.contains(address)) {
-                changed |= spanned.strays.remove(address).is_some();
+                changed |= spanned.strays.remove(&(*address, id)).is_some();
             }
             for address in strays {
-                changed |= owner.is_some_and(|owner| spanned.strays.insert(address, owner) != Some(owner));
+                changed |= owner.is_some_and(|owner| spanned.strays.insert((address, id), owner) != Some(owner));
             }
             if changed {
                 changes.networks.entry(network).or_insert_with(|| spanned.network.nodes());
@@ -263,7 +297,7 @@ impl View {
             updates.push(self.about_network(network, node));
             members.extend(self.members(network));
         }
-        updates.extend(members.into_iter().map(|id| self.about_container(id)));
+        updates.extend(members.into_iter().map(|id| self.about_container(id, node)));
         updates
     }
 
@@ -281,7 +315,7 @@ impl View {
         self.networks.get(&network).map(|spanned| spanned.network.nodes()).unwrap_or_default()
     }
 
-    pub(super) fn members(&self, network: NetworkId) -> BTreeSet<ContainerId> {
+    fn members(&self, network: NetworkId) -> BTreeSet<ContainerId> {
         self.networks.get(&network).map(|spanned| spanned.members.clone()).unwrap_or_default()
     }
 
@@ -299,7 +333,10 @@ impl View {
         let Some(Spanned { network, strays, .. }) = self.networks.get(&id) else { return gone() };
         let Some(gateway) = network.gateway_on(to) else { return gone() };
         let slices = network.slices.iter().map(|(slice, node)| (*slice, node.0));
-        let strays = strays.iter().map(|(address, node)| (Ipv4Net::from(*address), node.0));
+        // A block that its node has taken since is as good.
+        let is_stray = |address: Ipv4Addr, node| network.slice_with(address).is_none_or(|(_, owner)| owner != node);
+        let strays = strays.iter().filter(|((address, _), node)| is_stray(*address, **node));
+        let strays = strays.map(|((address, _), node)| (Ipv4Net::from(*address), node.0));
         let told = Network {
             name: network.name.to_string(),
             range: network.range,
@@ -312,28 +349,31 @@ impl View {
         Update::Network(id.to_string(), told)
     }
 
-    pub(super) fn about_container(&self, id: ContainerId) -> Update {
-        let container = self.containers.get(&id).map(|(_, container)| container.clone());
-        container.map_or_else(
+    /// A container as a node has to know it: not at all if it is another's and on none of its networks.
+    pub(super) fn about_container(&self, id: ContainerId, to: NodeId) -> Update {
+        let networks = self.networks_of.get(&to);
+        let shared = |endpoint: &Endpoint| {
+            let network = endpoint.network.parse();
+            networks.zip(network.ok()).is_some_and(|(networks, network)| networks.contains(&network))
+        };
+        let known = self.containers.get(&id);
+        let known = known.filter(|(node, container)| *node == to || container.endpoints.iter().any(shared));
+        known.map(|(_, container)| container.clone()).map_or_else(
             || Update::ContainerGone(id.to_string()),
             |container| Update::Container(id.to_string(), container),
         )
     }
 }
 
-/// Addresses of other nodes' blocks that a container had on a network.
-fn before_strays(
-    before: Option<&(NodeId, wharf_protocol::Container)>,
-    network: NetworkId,
-    spanned: &Spanned,
-) -> Vec<Ipv4Addr> {
+/// Addresses that a container had on a network.
+fn addresses_of(before: Option<&(NodeId, wharf_protocol::Container)>, network: NetworkId) -> Vec<Ipv4Addr> {
     let endpoints = before.into_iter().flat_map(|(_, container)| &container.endpoints);
     let on = endpoints.filter(|endpoint| endpoint.network.parse() == Ok(network));
-    let addresses = on.filter_map(|endpoint| match endpoint.address {
+    let address = |endpoint: &Endpoint| match endpoint.address {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(_) => None,
-    });
-    addresses.filter(|address| spanned.strays.contains_key(address)).collect()
+    };
+    on.filter_map(address).collect()
 }
 
 /// A node as others know it; `None` before its agent has said where it is.
@@ -380,14 +420,20 @@ fn told(container: &Container, node: &Node, snapshot: &Snapshot, starting: bool)
     }
 }
 
+/// What a list leaves out is taken to be as it was.
+fn keep_names(told: &mut wharf_protocol::Container, known: &wharf_protocol::Container) {
+    told.dns.clone_from(&known.dns);
+    for endpoint in &mut told.endpoints {
+        if let Some(known) = known.endpoints.iter().find(|known| known.network == endpoint.network) {
+            endpoint.aliases.clone_from(&known.aliases);
+            endpoint.links.clone_from(&known.links);
+        }
+    }
+}
+
 /// The name of a bridge that an engine has for a network of its own.
 fn bridge(entry: &str, id: &str) -> Option<String> {
     let entry: Value = serde_json::from_str(entry).ok()?;
     let named = entry["Options"]["com.docker.network.bridge.name"].as_str().map(str::to_owned);
     named.or_else(|| Some(format!("br-{}", id.get(..12)?)))
-}
-
-/// The nodes of which it is not known yet what they have: since the manager started, they have not been read.
-pub(super) fn unread(snapshot: &Snapshot) -> BTreeSet<u32> {
-    snapshot.nodes().filter(|node| node.health == Health::Pending).map(|node| node.id.0).collect()
 }
