@@ -191,7 +191,7 @@ impl Networks {
             ))
         })?;
         let mut changed = FleetNetwork::clone(&network);
-        changed.slices.insert(slice, node);
+        changed.give(slice, node);
         self.keep(changed).await
     }
 
@@ -200,7 +200,7 @@ impl Networks {
         let _changing = self.0.changing.lock().await;
         let Ok(network) = self.known(network) else { return Ok(()) };
         let mut changed = FleetNetwork::clone(&network);
-        changed.slices.retain(|_, owner| *owner != node);
+        changed.take_back(node);
         self.keep(changed).await.map(drop)
     }
 
@@ -256,6 +256,18 @@ impl Networks {
 
 /// The largest packet that a network can have over all hosts that are known.
 fn mtu(snapshot: &Snapshot) -> u32 {
+/// A network's addresses are all taken, those of one node at least, and there is no further block for it.
+fn full(network: &FleetNetwork) -> Error {
+    Error::conflict(format!(
+        "network {} has no address left: its {} blocks of {} addresses each are divided among {} nodes; create it with a \
+         larger --subnet",
+        network.name,
+        network.slices.len(),
+        1u32 << (32 - network.slice_prefix()),
+        network.nodes().len(),
+    ))
+}
+
     let underlay = snapshot.nodes().filter_map(|node| node.agent.as_ref()).map(|agent| agent.underlay_mtu).min();
     underlay.unwrap_or(USUAL_MTU).saturating_sub(OVERHEAD).max(LEAST_MTU)
 }

@@ -60,6 +60,8 @@ pub struct FleetNetwork {
     pub mtu: u32,
     /// Which node has which block of the range.
     pub slices: BTreeMap<Ipv4Net, NodeId>,
+    /// The gateway of each node that has a slice: it stays while the engine has its part, whatever slices come to it.
+    pub gateways: BTreeMap<NodeId, Ipv4Addr>,
 }
 
 impl FleetNetwork {
@@ -100,7 +102,22 @@ impl FleetNetwork {
     /// The address by which a node's containers reach it on this network; `None` if it has no slice.
     pub fn gateway_on(&self, node: NodeId) -> Option<Ipv4Addr> {
         let first = self.slices_of(node).next()?;
-        Some(self.gateway.unwrap_or_else(|| first.hosts().next().unwrap_or_else(|| first.network())))
+        let kept = || self.gateways.get(&node).copied();
+        Some(self.gateway.or_else(kept).unwrap_or_else(|| first.hosts().next().unwrap_or_else(|| first.network())))
+    }
+
+    /// Gives a node a slice.
+    pub fn give(&mut self, slice: Ipv4Net, node: NodeId) {
+        self.slices.insert(slice, node);
+        if let Some(gateway) = self.gateway_on(node) {
+            self.gateways.insert(node, gateway);
+        }
+    }
+
+    /// Takes all slices of a node back.
+    pub fn take_back(&mut self, node: NodeId) {
+        self.slices.retain(|_, owner| *owner != node);
+        self.gateways.remove(&node);
     }
 
     /// Whether a container may have this address: not one of the two ends of a block, which confuse programs that know only
@@ -153,6 +170,7 @@ mod tests {
             encrypted: false,
             mtu: 1370,
             slices: BTreeMap::new(),
+            gateways: BTreeMap::new(),
         }
     }
 

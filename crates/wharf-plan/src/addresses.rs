@@ -129,6 +129,7 @@ mod tests {
             encrypted: false,
             mtu: 1370,
             slices: BTreeMap::new(),
+            gateways: BTreeMap::new(),
         }
     }
 

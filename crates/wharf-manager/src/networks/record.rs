@@ -24,6 +24,8 @@ pub(crate) struct NetworkRecord {
     encrypted: bool,
     mtu: u32,
     slices: BTreeMap<Ipv4Net, u32>,
+    #[serde(default)]
+    gateways: BTreeMap<u32, Ipv4Addr>,
 }
 
 impl From<&FleetNetwork> for NetworkRecord {
@@ -44,6 +46,7 @@ impl From<&FleetNetwork> for NetworkRecord {
             encrypted: network.encrypted,
             mtu: network.mtu,
             slices: network.slices.iter().map(|(slice, node)| (*slice, node.0)).collect(),
+            gateways: network.gateways.iter().map(|(node, gateway)| (node.0, *gateway)).collect(),
         }
     }
 }
@@ -67,6 +70,7 @@ impl NetworkRecord {
             encrypted: self.encrypted,
             mtu: self.mtu,
             slices: self.slices.into_iter().map(|(slice, node)| (slice, NodeId(node))).collect(),
+            gateways: self.gateways.into_iter().map(|(node, gateway)| (NodeId(node), gateway)).collect(),
         })
     }
 }

@@ -221,6 +221,7 @@ impl NewNetwork {
             encrypted: self.encrypted,
             mtu,
             slices: BTreeMap::new(),
+            gateways: BTreeMap::new(),
         }
     }
 }
