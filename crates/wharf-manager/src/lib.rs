@@ -22,6 +22,7 @@ pub use crate::{
     error::Error,
     front::{Access, ListenError, Listener},
     manager::{Config, Identity, Manager},
+    networks::Reaping,
     view::containers::Naming,
 };
 

@@ -38,6 +38,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// The fleet network of containers that name none; `None` for Docker's bridge.
     pub default_network: Option<String>,
+    /// How soon what no container needs of networks is taken back.
+    pub reaping: networks::Reaping,
 }
 
 /// What a manager says of itself.
@@ -55,6 +57,7 @@ pub struct Manager {
     app: App,
     supervisor: tokio::task::JoinHandle<()>,
     agents: agents::Running,
+    reaping: networks::Reaping,
 }
 
 impl Manager {
@@ -95,7 +98,7 @@ impl Manager {
             agents: agents.agents.clone(),
             default_network: config.default_network.map(Into::into),
         };
-        Ok(Self { app, supervisor, agents })
+        Ok(Self { app, supervisor, agents, reaping: config.reaping })
     }
 
     /// Waits until every node that discovery names has been reached, or has failed to be.
@@ -122,7 +125,7 @@ impl Manager {
     /// Serves the Docker API on these listeners until told to stop; requests under way may end.
     pub async fn serve(self, listeners: Vec<Listener>, stop: CancellationToken) {
         self.agents.spawn(stop.clone());
-        let reaper = tokio::spawn(networks::reap(self.app.networks.clone()));
+        let reaper = tokio::spawn(networks::reap(self.app.networks.clone(), self.reaping));
         front::serve(self.app, listeners, stop).await;
         reaper.abort();
         self.supervisor.abort();

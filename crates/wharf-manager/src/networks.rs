@@ -23,6 +23,7 @@ use ipnet::Ipv4Net;
 use wharf_model::{FleetNetwork, NetworkId, NodeId, Snapshot};
 use wharf_plan::addresses::{self, Pool};
 
+pub use self::reaper::Reaping;
 pub(crate) use self::{
     endpoint::{Join, Wiring, asked_address, default_bridge, endpoint_for_client, endpoint_for_engine},
     lease::Lease,
@@ -154,9 +155,13 @@ impl Networks {
         let inner = &*self.0;
         let changing = inner.changing.lock().await;
         let snapshot = inner.fleet.snapshot();
-        if self.is_leased(network.id, None) || snapshot.members(network).next().is_some() {
-            return Err(in_use(&snapshot, network));
-        }
+        let _going = match self.going(network.id, None) {
+            Some(going) => going,
+            None if snapshot.fleet_network(network.id).is_none() => {
+                return Err(Error::not_found(format!("network {} not found", network.name)));
+            }
+            None => return Err(in_use(&snapshot, network)),
+        };
         inner.records.remove_network(network).await?;
         inner.fleet.drop_network(network.id).await;
         drop(changing);
@@ -180,16 +185,7 @@ impl Networks {
             Some(address) => addresses::slice_around(&network, address),
             None => addresses::free_slice(&network),
         };
-        let slice = slice.ok_or_else(|| {
-            Error::conflict(format!(
-                "network {} has no block of addresses left: its {} of {} addresses each are divided among {} nodes; \
-                 create it with a larger --subnet",
-                network.name,
-                network.slices.len(),
-                1u32 << (32 - network.slice_prefix()),
-                network.nodes().len(),
-            ))
-        })?;
+        let slice = slice.ok_or_else(|| full(&network))?;
         let mut changed = FleetNetwork::clone(&network);
         changed.give(slice, node);
         self.keep(changed).await
@@ -256,6 +252,10 @@ impl Networks {
 
 /// The largest packet that a network can have over all hosts that are known.
 fn mtu(snapshot: &Snapshot) -> u32 {
+    let underlay = snapshot.nodes().filter_map(|node| node.agent.as_ref()).map(|agent| agent.underlay_mtu).min();
+    underlay.unwrap_or(USUAL_MTU).saturating_sub(OVERHEAD).max(LEAST_MTU)
+}
+
 /// A network's addresses are all taken, those of one node at least, and there is no further block for it.
 fn full(network: &FleetNetwork) -> Error {
     Error::conflict(format!(
@@ -266,10 +266,6 @@ fn full(network: &FleetNetwork) -> Error {
         1u32 << (32 - network.slice_prefix()),
         network.nodes().len(),
     ))
-}
-
-    let underlay = snapshot.nodes().filter_map(|node| node.agent.as_ref()).map(|agent| agent.underlay_mtu).min();
-    underlay.unwrap_or(USUAL_MTU).saturating_sub(OVERHEAD).max(LEAST_MTU)
 }
 
 /// Docker's refusal to remove a network, naming who uses it.

@@ -89,6 +89,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         agents,
         pools: settings.pools,
         default_network: settings.default_network,
+        reaping: wharf_manager::Reaping::default(),
     };
     let manager = Manager::start(config).await.with_context(in_data)?;
     let settled = tokio::select! {

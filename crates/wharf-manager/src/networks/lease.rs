@@ -1,7 +1,7 @@
 //! Addresses that are promised to containers that are not known yet.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, PoisonError},
 };
@@ -17,6 +17,30 @@ use crate::Error;
 pub(super) struct Leases {
     held: BTreeMap<(NetworkId, Ipv4Addr), NodeId>,
     last: BTreeMap<(NetworkId, NodeId), Ipv4Addr>,
+    /// Parts and blocks that are being taken back: nothing of them is promised. Without a node, whole networks.
+    going: BTreeSet<(NetworkId, Option<NodeId>)>,
+}
+
+/// What came of asking for an address.
+enum Asked {
+    Leased(Lease),
+    /// The node's blocks are full.
+    Full,
+    /// The block is just being taken back from that node.
+    Going(NodeId),
+}
+
+/// Nothing of a part, or of a network, is promised until this is dropped.
+#[derive(Debug)]
+pub(super) struct Going {
+    what: (NetworkId, Option<NodeId>),
+    owner: Arc<Inner>,
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.owner.leases.lock().unwrap_or_else(PoisonError::into_inner).going.remove(&self.what);
+    }
 }
 
 /// An address that nobody else gets, until this is dropped. Drop it when the state knows the container that has it.
@@ -47,41 +71,47 @@ impl Networks {
         node: &Node,
         wanted: Option<Ipv4Addr>,
     ) -> Result<Lease, Error> {
-        let mut known = self.known(network)?;
-        if let Some(address) = wanted {
-            if !known.range.contains(&address) {
-                return Err(Error::invalid(format!(
-                    "Invalid address {address}: It does not belong to any of this network's subnets: {} has {}",
-                    known.name, known.range
-                )));
-            }
-            if known.slice_with(address).is_none() {
-                known = self.take_slice(network, node.id, Some(address)).await?;
-            }
-        }
         loop {
-            // A node's gateway is in its first slice: it has one, also where the address is of another's.
-            if known.slices_of(node.id).next().is_some()
-                && let Some(lease) = self.try_lease(&known, node.id, wanted)?
-            {
-                // With the lease held, nobody takes the part away.
-                self.ensure_part(&known, node).await?;
-                return Ok(lease);
+            let known = self.known(network)?;
+            if let Some(address) = wanted {
+                if !known.range.contains(&address) {
+                    return Err(Error::invalid(format!(
+                        "Invalid address {address}: It does not belong to any of this network's subnets: {} has {}",
+                        known.name, known.range
+                    )));
+                }
+                if known.slice_with(address).is_none() && addresses::slice_around(&known, address).is_some() {
+                    self.take_slice(network, node.id, Some(address)).await?;
+                    continue;
+                }
             }
-            known = self.take_slice(network, node.id, None).await?;
+            match self.try_lease(network, node.id, wanted)? {
+                Asked::Leased(lease) => {
+                    // With the lease held, nobody takes the part away.
+                    self.ensure_part(network, node).await?;
+                    return Ok(lease);
+                }
+                Asked::Full => drop(self.take_slice(network, node.id, None).await?),
+                Asked::Going(owner) => drop(self.turn(network, owner).lock().await),
+            }
         }
     }
 
-    /// `None` if the node's slices are full.
-    fn try_lease(
-        &self,
-        network: &FleetNetwork,
-        node: NodeId,
-        wanted: Option<Ipv4Addr>,
-    ) -> Result<Option<Lease>, Error> {
+    fn try_lease(&self, id: NetworkId, node: NodeId, wanted: Option<Ipv4Addr>) -> Result<Asked, Error> {
         let mut leases = self.0.leases.lock().unwrap_or_else(PoisonError::into_inner);
         // A snapshot from after the lock was had: what was leased and is so no more is in it.
         let snapshot = self.0.fleet.snapshot();
+        let network = snapshot.fleet_network(id).filter(|_| !leases.going.contains(&(id, None)));
+        let network = network.ok_or_else(|| Error::not_found(format!("network {id} not found")))?;
+        let owner = wanted.and_then(|address| network.slice_with(address)).map(|(_, owner)| owner);
+        let mut needed = [Some(node), owner].into_iter().flatten();
+        if let Some(going) = needed.find(|node| leases.going.contains(&(id, Some(*node)))) {
+            return Ok(Asked::Going(going));
+        }
+        // A node's gateway is in its first slice: it has one, also where the address is of another's.
+        if network.slices_of(node).next().is_none() {
+            return Ok(Asked::Full);
+        }
         let address = match wanted {
             Some(address) => {
                 if let Some(by) = holder(&snapshot, network, address, &leases) {
@@ -93,27 +123,69 @@ impl Networks {
                 address
             }
             None => {
-                let taken: std::collections::BTreeSet<_> =
-                    snapshot.members_on(network, node).filter_map(|(_, attached)| attached.address).collect();
+                // Those of all nodes: one may have been given an address of this one's block.
+                let taken: BTreeSet<_> =
+                    snapshot.members(network).filter_map(|(_, _, attached)| attached.address).collect();
                 let held = &leases.held;
-                let is_taken =
-                    |address| taken.contains(&IpAddr::V4(address)) || held.contains_key(&(network.id, address));
-                let last = leases.last.get(&(network.id, node)).copied();
-                let Some(free) = addresses::free_address(network, node, last, is_taken) else { return Ok(None) };
-                leases.last.insert((network.id, node), free);
+                let is_taken = |address| taken.contains(&IpAddr::V4(address)) || held.contains_key(&(id, address));
+                let last = leases.last.get(&(id, node)).copied();
+                let Some(free) = addresses::free_address(network, node, last, is_taken) else {
+                    return Ok(Asked::Full);
+                };
+                leases.last.insert((id, node), free);
                 free
             }
         };
-        leases.held.insert((network.id, address), node);
-        Ok(Some(Lease { network: network.id, address, owner: Arc::clone(&self.0) }))
+        leases.held.insert((id, address), node);
+        Ok(Asked::Leased(Lease { network: id, address, owner: Arc::clone(&self.0) }))
     }
 
-    /// Whether an address of a network is promised; of one node, if that is named.
-    pub(super) fn is_leased(&self, network: NetworkId, node: Option<NodeId>) -> bool {
-        let leases = self.0.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = (network, Ipv4Addr::UNSPECIFIED)..=(network, Ipv4Addr::BROADCAST);
-        leases.held.range(all).any(|(_, of)| node.is_none_or(|node| node == *of))
+    /// Keeps a part, or a whole network, from being promised any more; `None` if somebody uses it, or is about to.
+    pub(super) fn going(&self, network: NetworkId, node: Option<NodeId>) -> Option<Going> {
+        let mut leases = self.0.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.0.fleet.snapshot();
+        let known = snapshot.fleet_network(network)?;
+        let used = match node {
+            Some(node) => !is_unused(&snapshot, &leases, known, node),
+            None => leases.of(network).next().is_some() || snapshot.members(known).next().is_some(),
+        };
+        if used || !leases.going.insert((network, node)) {
+            return None;
+        }
+        drop(leases);
+        Some(Going { what: (network, node), owner: Arc::clone(&self.0) })
     }
+
+    /// The parts that nobody is on, of nodes that answer.
+    pub(super) fn unused(&self) -> BTreeSet<(NetworkId, NodeId)> {
+        let snapshot = self.0.fleet.snapshot();
+        let leases = self.0.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = snapshot.fleet_networks().flat_map(|network| {
+            let nodes = network.nodes().into_iter();
+            nodes.map(move |node| (network, node))
+        });
+        let unused = parts.filter(|(network, node)| is_unused(&snapshot, &leases, network, *node));
+        unused.map(|(network, node)| (network.id, node)).collect()
+    }
+}
+
+impl Leases {
+    /// The addresses of a network that are promised, and the nodes to which.
+    fn of(&self, network: NetworkId) -> impl Iterator<Item = (Ipv4Addr, NodeId)> {
+        let all = (network, Ipv4Addr::UNSPECIFIED)..=(network, Ipv4Addr::BROADCAST);
+        self.held.range(all).map(|((_, address), node)| (*address, *node))
+    }
+}
+
+/// Whether nobody needs the part that a node has of a network: no container is on it or is to be, and none of another node has
+/// an address of its blocks.
+fn is_unused(snapshot: &Snapshot, leases: &Leases, network: &FleetNetwork, node: NodeId) -> bool {
+    let of_node = |address| network.slice_with(address).is_some_and(|(_, owner)| owner == node);
+    let is_its = |address| matches!(address, Some(IpAddr::V4(address)) if of_node(address));
+    snapshot.node(node).is_some_and(|node| node.is_healthy())
+        && snapshot.members_on(network, node).next().is_none()
+        && !leases.of(network.id).any(|(address, to)| to == node || of_node(address))
+        && !snapshot.members(network).any(|(_, _, attached)| is_its(attached.address))
 }
 
 /// Who has an address, in words; `None` if it may be given.

@@ -26,30 +26,40 @@ const BRIDGE: &str = "com.docker.network.bridge";
 
 impl Networks {
     /// Makes sure that a node, which has a slice, has its part, and that it is reachable.
-    pub(super) async fn ensure_part(&self, network: &FleetNetwork, node: &Node) -> Result<(), Error> {
-        let inner = &*self.0;
-        let turn = self.turn(network.id, node.id);
-        let _turn = turn.lock().await;
-        let now = || inner.fleet.snapshot().node(node.id).is_some_and(|node| node.part_of(network.id).is_some());
-        if !now() {
-            let away = || Error::unavailable(format!("{} does not answer", node.name));
-            let link = inner.fleet.link(node.id).ok_or_else(away)?;
-            let body = self.part(network, node).ok_or_else(|| Error::internal("a part without a slice"))?;
-            let path = link.path(API_NEWEST, "/networks/create");
-            let made = link.call(Method::POST, &path, Some(body.to_string().into()), CHANGE_WITHIN).await;
-            link.observe(Touched::Networks).await;
-            if let Err(error) = made
-                && !now()
-            {
-                let error = of_engine(&error, node);
-                let why = format!("{} cannot join network {}: {error}", node.name, network.name);
-                return Err(Error::new(error.class, why));
-            }
-        }
-        if !inner.agents.settled(network.nodes(), WIRED_WITHIN).await {
+    pub(super) async fn ensure_part(&self, network: NetworkId, node: &Node) -> Result<(), Error> {
+        let turn = self.turn(network, node.id);
+        let turn = turn.lock().await;
+        let network = self.known(network)?;
+        let made = self.make_part(&network, node).await?;
+        // Whoever comes next finds it made, and need not wait for agents that say nothing.
+        drop(turn);
+        if made && !self.0.agents.settled(network.nodes(), WIRED_WITHIN).await {
             tracing::warn!("network {}: not all nodes were wired within {WIRED_WITHIN:?}", network.name);
         }
         Ok(())
+    }
+
+    /// Whether it was not there before.
+    async fn make_part(&self, network: &FleetNetwork, node: &Node) -> Result<bool, Error> {
+        let inner = &*self.0;
+        let now = || inner.fleet.snapshot().node(node.id).is_some_and(|node| node.part_of(network.id).is_some());
+        if now() {
+            return Ok(false);
+        }
+        let away = || Error::unavailable(format!("{} does not answer", node.name));
+        let link = inner.fleet.link(node.id).ok_or_else(away)?;
+        let body = self.part(network, node).ok_or_else(|| Error::internal("a part without a slice"))?;
+        let path = link.path(API_NEWEST, "/networks/create");
+        let made = link.call(Method::POST, &path, Some(body.to_string().into()), CHANGE_WITHIN).await;
+        link.observe(Touched::Networks).await;
+        if let Err(error) = made
+            && !now()
+        {
+            let error = of_engine(&error, node);
+            let why = format!("{} cannot join network {}: {error}", node.name, network.name);
+            return Err(Error::new(error.class, why));
+        }
+        Ok(true)
     }
 
     fn part(&self, network: &FleetNetwork, node: &Node) -> Option<Value> {

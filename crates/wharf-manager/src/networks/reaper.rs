@@ -1,26 +1,31 @@
 //! Takes back what no container needs: parts and blocks of nodes that have nobody on a network any more, and parts of
 //! networks that were removed while their node was away.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior};
 use wharf_model::{FLEET_LABEL, Network, NetworkId, Node, NodeId};
 
 use super::Networks;
 
-/// How often is looked.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How soon what nobody needs is taken back.
+#[derive(Debug, Clone, Copy)]
+pub struct Reaping {
+    /// How often is looked.
+    pub look_every: Duration,
+    /// A node keeps its part so long after its last container has left: the next one often comes soon.
+    pub idle: Duration,
+}
 
-/// A node keeps its part so long after its last container has left: the next one often comes soon.
-const IDLE: Duration = Duration::from_secs(120);
+impl Default for Reaping {
+    fn default() -> Self {
+        Self { look_every: Duration::from_secs(15), idle: Duration::from_secs(120) }
+    }
+}
 
 /// Looks now and then, until it is dropped.
-pub(crate) async fn reap(networks: Networks) {
-    let mut look = tokio::time::interval(LOOK_EVERY);
+pub(crate) async fn reap(networks: Networks, reaping: Reaping) {
+    let mut look = tokio::time::interval(reaping.look_every);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut idle: BTreeMap<(NetworkId, NodeId), Instant> = BTreeMap::new();
     loop {
@@ -28,7 +33,7 @@ pub(crate) async fn reap(networks: Networks) {
         let unused = networks.unused();
         idle.retain(|part, _| unused.contains(part));
         for part in unused {
-            if idle.entry(part).or_insert_with(Instant::now).elapsed() >= IDLE {
+            if idle.entry(part).or_insert_with(Instant::now).elapsed() >= reaping.idle {
                 networks.give_back(part).await;
                 idle.remove(&part);
             }
@@ -39,36 +44,10 @@ pub(crate) async fn reap(networks: Networks) {
 }
 
 impl Networks {
-    /// The parts that nobody is on, of nodes that answer.
-    fn unused(&self) -> BTreeSet<(NetworkId, NodeId)> {
-        let snapshot = self.0.fleet.snapshot();
-        let parts = snapshot.fleet_networks().flat_map(|network| {
-            let nodes = network.nodes().into_iter();
-            nodes.map(move |node| (network, node))
-        });
-        let unused = parts.filter(|(network, node)| {
-            snapshot.node(*node).is_some_and(|node| node.is_healthy())
-                && snapshot.members_on(network, *node).next().is_none()
-                && !self.is_leased(network.id, Some(*node))
-                // A container of another node may have an address of this one's block.
-                && !snapshot.members(network).any(|(_, _, attached)| {
-                    let address = attached.address.and_then(|address| match address {
-                        std::net::IpAddr::V4(address) => network.slice_with(address),
-                        std::net::IpAddr::V6(_) => None,
-                    });
-                    address.is_some_and(|(_, owner)| owner == *node)
-                })
-        });
-        unused.map(|(network, node)| (network.id, node)).collect()
-    }
-
     async fn give_back(&self, (network, node): (NetworkId, NodeId)) {
         let turn = self.turn(network, node);
         let _turn = turn.lock().await;
-        // With the turn in hand nobody can be about to use what is seen to be unused now.
-        if !self.unused().contains(&(network, node)) {
-            return;
-        }
+        let Some(_going) = self.going(network, Some(node)) else { return };
         let snapshot = self.0.fleet.snapshot();
         let Some(owner) = snapshot.node(node) else { return };
         let given_back = async {
