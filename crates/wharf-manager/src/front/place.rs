@@ -101,13 +101,18 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
             app.default_network.as_deref(),
         )?;
         let image = image(app, &request.image).await?;
-        request.workload.exclude.clone_from(&excluded);
+        let full = app.networks.full_on(&request.joins, &snapshot)?;
+        request.workload.exclude = excluded.iter().chain(full.keys()).copied().collect();
         request.workload.platform = request.workload.platform.or_else(|| runs_on.clone());
         let (promise, placement) = match (app.fleet.place(request.workload.clone()).await, failure.take()) {
             (Ok(placed), _) => placed,
             // With the node that failed left out there is none: what it failed with is the better explanation.
             (Err(_), Some(failure)) => return Err(failure),
-            (Err(error), None) => return Err(error),
+            (Err(error), None) => {
+                let full = full.into_values().next();
+                let full = full.map_or_else(String::new, |full| format!("; {full}"));
+                return Err(Error::new(error.class, format!("{error}{full}")));
+            }
         };
         // As it is now: the place may have been waited for.
         let snapshot = app.fleet.snapshot();
@@ -174,6 +179,8 @@ async fn attempt(
     // The addresses are held until the state knows the container that has them.
     let wiring = app.networks.wire(&request.joins, node).await.map_err(|error| match error.class {
         Class::Unavailable | Class::Internal => Failed::Here(error),
+        // Others were faster to take this node's last address.
+        Class::Conflict if request.joins.iter().all(|join| join.address.is_none()) => Failed::Here(error),
         _ => Failed::For(error),
     })?;
     let linked = if request.links.is_empty() { Vec::new() } else { links::environment(app, request).await };

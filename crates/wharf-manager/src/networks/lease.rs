@@ -9,7 +9,7 @@ use std::{
 use wharf_model::{FleetNetwork, NetworkId, Node, NodeId, Snapshot};
 use wharf_plan::addresses;
 
-use super::{Inner, Networks};
+use super::{Inner, Join, Networks};
 use crate::Error;
 
 /// Addresses that are promised, and the last ones that were.
@@ -138,6 +138,35 @@ impl Networks {
         };
         leases.held.insert((id, address), node);
         Ok(Asked::Leased(Lease { network: id, address, owner: Arc::clone(&self.0) }))
+    }
+
+    /// The nodes on which one of these networks has no address left, and what is to be said of it.
+    ///
+    /// # Errors
+    /// [`wharf_model::Class::Conflict`] if there is none left on any node.
+    pub(crate) fn full_on(&self, joins: &[Join], snapshot: &Snapshot) -> Result<BTreeMap<NodeId, Error>, Error> {
+        let mut without = BTreeMap::new();
+        for join in joins.iter().filter(|join| join.address.is_none()) {
+            let Some(network) = snapshot.fleet_network(join.network) else { continue };
+            // Whoever has no room takes the next block.
+            if addresses::free_slice(network).is_some() {
+                continue;
+            }
+            let leases = self.0.leases.lock().unwrap_or_else(PoisonError::into_inner);
+            let taken: BTreeSet<_> = leases.of(network.id).map(|(address, _)| IpAddr::V4(address)).collect();
+            let of_members = snapshot.members(network).filter_map(|(_, _, attached)| attached.address);
+            let taken: BTreeSet<_> = of_members.chain(taken).collect();
+            let is_full = |node: &&Arc<Node>| {
+                let is_taken = |address| taken.contains(&IpAddr::V4(address));
+                addresses::free_address(network, node.id, None, is_taken).is_none()
+            };
+            let full: Vec<_> = snapshot.nodes().filter(is_full).map(|node| node.id).collect();
+            if full.len() == snapshot.nodes().count() {
+                return Err(super::full(network));
+            }
+            without.extend(full.into_iter().map(|node| (node, super::full(network))));
+        }
+        Ok(without)
     }
 
     /// Keeps a part, or a whole network, from being promised any more; `None` if somebody uses it, or is about to.
