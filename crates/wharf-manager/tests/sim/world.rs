@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     time::Duration,
 };
 
@@ -9,13 +10,13 @@ use http::{HeaderValue, Method, header};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use wharf_engine::{Client, Error, full};
-use wharf_manager::{Access, Config, Identity, Listener, Manager, Naming};
+use wharf_manager::{Access, Config, Identity, Listener, Manager, Naming, Reaping};
 use wharf_plan::{Policy, Strategy};
 use wharf_sim::{Listen, Shape, Sim};
 use wharf_store::discovery::Discovery;
 
 /// What has to happen at all happens in this time, on a machine that has much else to do.
-const WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -31,9 +32,9 @@ pub(crate) struct Engines {
 
 /// A manager of them. It ends with it.
 pub(crate) struct Front {
-    client: Client,
-    stop: CancellationToken,
-    _folder: tempfile::TempDir,
+    pub(crate) client: Client,
+    pub(crate) stop: CancellationToken,
+    pub(crate) _folder: tempfile::TempDir,
 }
 
 impl Engines {
@@ -57,7 +58,7 @@ impl Engines {
     pub(crate) fn containers(&self) -> Containers {
         let mut all = Containers::new();
         for engine in self.sim.engines() {
-            for (name, state) in engine.containers() {
+            for (name, state) in engine.containers().into_iter().filter(|(name, _)| name != "wharf-agent") {
                 let key = if all.contains_key(&name) { format!("{}/{name}", engine.name()) } else { name };
                 all.insert(key, (engine.name().to_owned(), state.name().to_owned()));
             }
@@ -65,28 +66,47 @@ impl Engines {
         all
     }
 
-    /// A manager, once all engines that are well are known to be.
-    pub(crate) async fn front(&self) -> Front {
-        let folder = tempfile::tempdir_in(self.folder.path()).unwrap();
-        let config = Config {
+    /// What a manager of them is to do; `data` is a folder of its own.
+    pub(crate) fn config(&self, data: &Path) -> Config {
+        Config {
             discovery: Discovery::parse(&self.sim.endpoints().join(",")).unwrap(),
             engine_tls: None,
             policy: Policy::new(Strategy::Spread),
             naming: Naming::Plain,
             identity: Identity { id: "test".to_owned(), hostname: "test".to_owned() },
-            data: folder.path().to_owned(),
+            data: data.to_owned(),
             agents: None,
             pools: Vec::new(),
             default_network: None,
-        };
-        let manager = Manager::start(config).await.unwrap();
-        manager.settled().await;
-        let endpoint = format!("unix://{}", folder.path().join("s").display()).parse().unwrap();
-        let listener = Listener::bind(&endpoint, &Access::default()).await.unwrap();
-        let stop = CancellationToken::new();
-        tokio::spawn(manager.serve(vec![listener], stop.clone()));
-        Front { client: Client::new(endpoint), stop, _folder: folder }
+            reaping: Reaping::default(),
+        }
     }
+
+    /// A folder that ends with them.
+    pub(crate) fn folder(&self) -> tempfile::TempDir {
+        tempfile::tempdir_in(self.folder.path()).unwrap()
+    }
+
+    /// A manager, once all engines that are well are known to be.
+    pub(crate) async fn front(&self) -> Front {
+        let folder = self.folder();
+        let manager = Manager::start(self.config(folder.path())).await.unwrap();
+        manager.settled().await;
+        let (client, stop) = serve(manager, folder.path()).await;
+        Front { client, stop, _folder: folder }
+    }
+}
+
+/// Serves a manager until it is told to stop.
+pub(crate) async fn serve(manager: Manager, folder: &Path) -> (Client, CancellationToken) {
+    let path = folder.join("s");
+    // One that was there before may have been killed.
+    std::fs::remove_file(&path).ok();
+    let endpoint = format!("unix://{}", path.display()).parse().unwrap();
+    let listener = Listener::bind(&endpoint, &Access::default()).await.unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(manager.serve(vec![listener], stop.clone()));
+    (Client::new(endpoint), stop)
 }
 
 impl Front {
@@ -161,7 +181,7 @@ pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
     assert!(comes_true(holds).await, "not within {WITHIN:?}: {what}");
 }
 
-async fn comes_true(holds: impl AsyncFn() -> bool) -> bool {
+pub(crate) async fn comes_true(holds: impl AsyncFn() -> bool) -> bool {
     let looked = tokio::time::timeout(WITHIN, async {
         let mut look = tokio::time::interval(LOOK_EVERY);
         while !holds().await {
