@@ -34,7 +34,7 @@ impl Fleet {
         Lab::down(&name)?;
         let lab = Lab::up(name, 3, |_| {})?;
         let folder = tempfile::tempdir()?;
-        let manager = serve(folder.path(), &lab.discovery())?;
+        let manager = serve_lab(folder.path(), &lab)?;
         let fleet = Self { lab, folder, manager: std::sync::Mutex::new(manager) };
         load_busybox(&fleet.host())?;
         Ok(fleet)
@@ -63,10 +63,25 @@ impl Fleet {
 
     /// Kills the manager without a warning, and starts it again.
     pub(crate) fn restart_manager(&self) -> anyhow::Result<()> {
+        self.kill_manager()?;
+        self.start_manager()
+    }
+
+    /// Kills the manager without a warning.
+    pub(crate) fn kill_manager(&self) -> anyhow::Result<()> {
         let mut manager = self.manager.lock().expect("no test panics with it");
         manager.kill()?;
         manager.wait()?;
-        *manager = serve(self.folder.path(), &self.lab.discovery())?;
+        Ok(())
+    }
+
+    /// Starts a manager where none is there.
+    pub(crate) fn start_manager(&self) -> anyhow::Result<()> {
+        let mut manager = self.manager.lock().expect("no test panics with it");
+        if manager.try_wait()?.is_none() {
+            return Ok(());
+        }
+        *manager = serve_lab(self.folder.path(), &self.lab)?;
         Ok(())
     }
 
@@ -158,8 +173,20 @@ impl Drop for Container<'_> {
     }
 }
 
+/// A manager of a lab. Agents find it at a port that no other lab's has: it is free again while a killed manager is away.
+fn serve_lab(folder: &Path, lab: &Lab) -> anyhow::Result<Child> {
+    let nodes = lab.nodes()?;
+    let number = nodes.first().and_then(|node| node.address.split('.').nth(2)?.parse::<u16>().ok());
+    let port = 23_780 + number.context("a lab's address")?;
+    serve_with(folder, &lab.discovery(), &["--advertise", &format!("0.0.0.0:{port}")])
+}
+
 /// A manager that serves `docker.sock` in a folder.
 pub(crate) fn serve(folder: &Path, discovery: &str) -> anyhow::Result<Child> {
+    serve_with(folder, discovery, &[])
+}
+
+fn serve_with(folder: &Path, discovery: &str, more: &[&str]) -> anyhow::Result<Child> {
     let (out, log) = (folder.join("out"), folder.join("log"));
     // It goes with the test run, however that ends.
     let mut manager = Command::new("setpriv");
@@ -167,6 +194,7 @@ pub(crate) fn serve(folder: &Path, discovery: &str) -> anyhow::Result<Child> {
         .args(["--pdeathsig", "KILL", WHARF])
         .args(["serve", "--data", &folder.join("data").display().to_string()])
         .args(["--host", &format!("unix://{}", folder.join("docker.sock").display()), discovery])
+        .args(more)
         .stdin(Stdio::null())
         .stdout(File::create(&out)?)
         .stderr(File::options().create(true).append(true).open(&log)?);
