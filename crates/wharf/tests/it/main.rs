@@ -13,6 +13,8 @@ mod differences;
 mod events;
 mod failures;
 mod fleet;
+mod intruders;
+mod kernel;
 mod lists;
 mod networks;
 mod objects;
@@ -20,6 +22,8 @@ mod options;
 mod placement;
 mod streams;
 mod tls;
+mod traffic;
+mod wiring;
 
 use std::{
     process::ExitCode,
@@ -108,6 +112,10 @@ fn main() -> ExitCode {
         tls::only_clients_with_a_certificate_are_served,
         tls::engines_are_dialled_with_tls,
         options::managers_do_not_share_what_is_one_managers,
+        intruders::networks_are_apart_on_a_node_and_between_nodes,
+        intruders::a_container_that_forges_its_address_reaches_nobody,
+        intruders::who_has_no_good_token_does_not_join,
+        intruders::who_has_no_certificate_of_the_fleet_is_told_nothing,
     ];
     let breaking = tests![
         failures::a_hung_node_slows_nobody_down,
@@ -118,6 +126,19 @@ fn main() -> ExitCode {
         cli::labels_of_nodes_outlive_the_manager_and_are_constraints,
         networks::a_container_leaves_a_network_while_its_node_is_away,
         failures::nodes_come_and_go_with_a_file,
+        intruders::a_foreign_host_with_the_same_tunnel_reaches_nobody,
+        intruders::hosts_beside_the_fleet_reach_no_container,
+        intruders::an_agent_refuses_a_manager_that_its_token_does_not_name,
+        intruders::an_agent_is_neither_seen_nor_touched_through_the_fleet,
+        intruders::pruning_leaves_networks_in_use_whole,
+        intruders::a_nodes_token_is_seen_by_nobody_and_is_good_once,
+        wiring::agents_and_the_manager_die_and_no_packet_is_lost,
+        wiring::nodes_managers_and_agents_die_in_any_order,
+        wiring::an_engine_dies_and_its_containers_are_on_their_networks_again,
+        wiring::containers_outlive_their_engine_where_it_lets_them,
+        wiring::containers_restart_and_talk_with_the_manager_away,
+        wiring::a_network_that_was_removed_is_removed_from_a_node_that_was_away,
+        wiring::what_others_do_to_kernels_is_put_right,
     ];
 
     let fleets = Fleets::default();
