@@ -1,8 +1,10 @@
 //! `make bench`. On three real engines: what the manager adds to an engine's own times, measured in turn with it in one run,
-//! since the machine's speed changes from minute to minute. On simulated ones: what a manager of thousands needs.
+//! since the machine's speed changes from minute to minute; and what networks between the nodes cost against ways that the
+//! kernel alone makes. On simulated ones: what a manager of thousands needs.
 
 mod fleet;
 mod measure;
+mod network;
 mod plot;
 mod subject;
 
@@ -27,7 +29,7 @@ struct Options {
     /// The simulator's binary
     #[arg(long)]
     sim: PathBuf,
-    /// Only the real engines, or only the simulated ones
+    /// Only the real engines, only the networks between them, or only the simulated ones
     #[arg(long)]
     only: Option<Only>,
     /// Only simulated fleets of so many engines
@@ -42,11 +44,15 @@ struct Options {
     /// Containers per row of creates
     #[arg(long, default_value_t = 120)]
     creates: usize,
+    /// Rounds in which the ways between containers are measured in turn
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Only {
     Real,
+    Network,
     Simulated,
 }
 
@@ -64,10 +70,14 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let runtime = tokio::runtime::Runtime::new()?;
     let mut rows = Vec::new();
-    if options.only != Some(Only::Simulated) {
+    let wanted = |part| options.only.is_none_or(|only| only == part);
+    if wanted(Only::Real) {
         rows.extend(on_real_engines(&options, &runtime)?);
     }
-    if options.only != Some(Only::Real) {
+    if wanted(Only::Network) {
+        rows.extend(network::measure(&options, &runtime)?);
+    }
+    if wanted(Only::Simulated) {
         let wanted = |size: &&fleet::Size| options.engines.is_none_or(|engines| engines == size.engines);
         for size in fleet::SIZES.iter().filter(wanted) {
             rows.extend(runtime.block_on(fleet::measure(&options.wharf, &options.sim, *size))?);

@@ -22,12 +22,50 @@ pub(crate) struct Row {
     engine: Option<f64>,
     wharf: f64,
     unit: &'static str,
+    /// The least and the most of the rounds of which the figure is the median.
+    spread: Option<[f64; 2]>,
+    goal: Option<Goal>,
+}
+
+/// What a figure should be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+    /// So much more than the engine's own.
+    AtMostMore(f64),
 }
 
 impl Row {
     /// A figure of the manager alone.
     pub(crate) fn single(what: &str, wharf: f64, unit: &'static str) -> Self {
-        Self { what: what.to_owned(), engine: None, wharf, unit }
+        Self { what: what.to_owned(), engine: None, wharf, unit, spread: None, goal: None }
+    }
+
+    /// A figure of the manager, and the same of an engine.
+    pub(crate) fn pair(what: &str, engine: f64, wharf: f64, unit: &'static str) -> Self {
+        Self { engine: Some(engine), ..Self::single(what, wharf, unit) }
+    }
+
+    /// The median of several rounds, with its spread.
+    pub(crate) fn median(what: &str, figures: &[f64], unit: &'static str) -> Self {
+        let mut sorted = figures.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+        let spread = Some([at(0), at(sorted.len().saturating_sub(1))]);
+        Self { spread, ..Self::single(what, at(sorted.len() / 2), unit) }
+    }
+
+    pub(crate) fn with_goal(self, goal: Goal) -> Self {
+        Self { goal: Some(goal), ..self }
+    }
+
+    fn is_met(&self, goal: Goal) -> bool {
+        match goal {
+            Goal::AtLeast(least) => self.wharf >= least,
+            Goal::AtMost(most) => self.wharf <= most,
+            Goal::AtMostMore(most) => self.wharf - self.engine.unwrap_or(0.0) <= most,
+        }
     }
 
     /// Of a simulated fleet: which, the figure and its unit, if it is this one.
@@ -37,20 +75,45 @@ impl Row {
     }
 
     pub(crate) fn json(&self) -> Value {
-        json!({ "what": self.what, "engine": self.engine, "wharf": self.wharf, "unit": self.unit })
+        json!({
+            "what": self.what,
+            "engine": self.engine,
+            "wharf": self.wharf,
+            "unit": self.unit,
+            "spread": self.spread,
+            "goal": self.goal.map(|goal| goal.to_string()),
+            "met": self.goal.map(|goal| self.is_met(goal)),
+        })
     }
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let figure = |value: f64| format!("{value:.2} {}", self.unit);
+        let figure = |value: f64| format!("{value:.2} {}", self.unit).trim_end().to_owned();
         write!(f, "{:<44} ", self.what)?;
         match self.engine {
             Some(engine) => {
                 let difference = format!("{:+.2} {}", self.wharf - engine, self.unit);
-                write!(f, "{:>12} {:>12} {difference:>12}", figure(engine), figure(self.wharf))
+                write!(f, "{:>12} {:>12} {difference:>12}", figure(engine), figure(self.wharf))?;
             }
-            None => write!(f, "{:>12} {:>12}", "", figure(self.wharf)),
+            None => write!(f, "{:>12} {:>12}", "", figure(self.wharf))?,
+        }
+        if let Some([least, most]) = self.spread {
+            write!(f, "  ({least:.2} to {most:.2})")?;
+        }
+        if let Some(goal) = self.goal {
+            write!(f, "  goal {goal}: {}", if self.is_met(goal) { "met" } else { "MISSED" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(figure) => write!(f, "≥ {figure}"),
+            Self::AtMost(figure) => write!(f, "≤ {figure}"),
+            Self::AtMostMore(figure) => write!(f, "≤ +{figure}"),
         }
     }
 }
@@ -82,11 +145,8 @@ pub(crate) async fn latency(
         }
     }
     let [of_engine, of_wharf] = &mut times;
-    let mut row = |part: f64, name: &str| Row {
-        what: format!("{what}, {name}"),
-        engine: Some(percentile(of_engine, part)),
-        wharf: percentile(of_wharf, part),
-        unit: "ms",
+    let mut row = |part: f64, name: &str| {
+        Row::pair(&format!("{what}, {name}"), percentile(of_engine, part), percentile(of_wharf, part), "ms")
     };
     Ok(vec![row(0.5, "p50"), row(0.99, "p99")])
 }
@@ -116,11 +176,8 @@ pub(crate) async fn creates(
     let all_direct = round(clients, count, engines, anywhere).await?;
     let all = round(clients, count, fleet, anywhere).await?;
     let plural = if clients == 1 { "client" } else { "clients" };
-    let row = |what: &str, direct, wharf| Row {
-        what: format!("creates per second, {clients} {plural}, {what}"),
-        engine: Some(direct),
-        wharf,
-        unit: "/s",
+    let row = |what: &str, direct, wharf| {
+        Row::pair(&format!("creates per second, {clients} {plural}, {what}"), direct, wharf, "/s")
     };
     Ok(vec![row("one node", one_direct, one), row("three nodes", all_direct, all)])
 }

@@ -1,4 +1,5 @@
-//! The figures of the simulated fleets as a picture: one panel per figure, one bar per fleet.
+//! The figures of the simulated fleets, and of the ways between containers, as a picture: one panel per figure, one bar per
+//! fleet or way.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use plotters::{coord::Shift, prelude::*};
 use crate::measure::Row;
 
 /// What is shown, and the goal for a fleet of 1000 engines with 50 containers each.
-const PANELS: [(&str, Option<f64>); 12] = [
+const PANELS: [(&str, Option<f64>); 16] = [
     ("all healthy after", Some(1.5)),
     ("memory at rest", Some(150.0)),
     ("CPU at rest, of one core", Some(3.0)),
@@ -21,6 +22,10 @@ const PANELS: [(&str, Option<f64>); 12] = [
     ("creates per second, 32 clients", Some(2000.0)),
     ("creates per second, 100 clients", None),
     ("event to a subscriber while 32 clients create, p99", Some(20.0)),
+    ("throughput, 1 stream", None),
+    ("throughput, 4 streams", None),
+    ("round trips", None),
+    ("per processor, 1 stream", None),
 ];
 
 /// Panels in a row.
@@ -38,14 +43,16 @@ const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 /// # Errors
 /// If the file cannot be written.
 pub(crate) fn draw(rows: &[Row], path: &Path) -> anyhow::Result<()> {
-    let down = PANELS.len().div_ceil(ACROSS);
+    let of = |what| rows.iter().filter_map(|row| row.of_fleet(what)).collect::<Vec<_>>();
+    let panels: Vec<_> = PANELS.iter().map(|(what, goal)| (*what, *goal, of(*what))).collect();
+    let panels: Vec<_> = panels.into_iter().filter(|(_, _, bars)| !bars.is_empty()).collect();
+    let down = panels.len().div_ceil(ACROSS);
     let size = (PANEL.0 * ACROSS as u32, PANEL.1 * down as u32);
     let root = SVGBackend::new(path, size).into_drawing_area();
     let failed = |error| anyhow!("{}: {error}", path.display());
     root.fill(&WHITE).map_err(|error| failed(error.to_string()))?;
-    for (area, (what, goal)) in root.split_evenly((down, ACROSS)).iter().zip(PANELS) {
-        let bars: Vec<_> = rows.iter().filter_map(|row| row.of_fleet(what)).collect();
-        panel(area, what, goal, &bars).map_err(|error| failed(error.to_string()))?;
+    for (area, (what, goal, bars)) in root.split_evenly((down, ACROSS)).iter().zip(&panels) {
+        panel(area, what, *goal, bars).map_err(|error| failed(error.to_string()))?;
     }
     root.present().map_err(|error| failed(error.to_string()))
 }

@@ -37,7 +37,7 @@ impl Manager {
             if std::os::unix::net::UnixStream::connect(&manager.socket).is_ok() {
                 return Ok(manager);
             }
-            pause();
+            pause(Duration::from_millis(50));
         }
         bail!("the manager does not serve: {}", std::fs::read_to_string(folder.join("log"))?)
     }
@@ -48,29 +48,35 @@ impl Manager {
 
     /// Memory that it holds, in MiB.
     pub(crate) fn resident(&self) -> anyhow::Result<f64> {
-        self.memory("VmRSS:")
-    }
-
-    fn memory(&self, what: &'static str) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(what)).context(what)?;
-        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib / 1024.0)
+        status_mib(self.child.id(), "VmRSS:")
     }
 
     /// The most memory that it ever held, in MiB.
     pub(crate) fn peak(&self) -> anyhow::Result<f64> {
-        self.memory("VmHWM:")
+        status_mib(self.child.id(), "VmHWM:")
     }
 
     /// Processor time that it has used.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // After the name, which may hold blanks: fields 14 and 15 are user and system time.
-        let fields: Vec<_> = stat.rsplit(')').next().context("stat")?.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-        Ok(Duration::from_millis(ticks * 1000 / TICKS))
+        cpu_of(self.child.id())
     }
+}
+
+/// A process's memory of this kind, in MiB.
+pub(crate) fn status_mib(pid: u32, what: &'static str) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).context(what)?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// Processor time that a process has used.
+pub(crate) fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // After the name, which may hold blanks: fields 14 and 15 are user and system time.
+    let fields: Vec<_> = stat.rsplit(')').next().context("stat")?.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS))
 }
 
 impl Drop for Manager {
@@ -80,6 +86,6 @@ impl Drop for Manager {
 }
 
 #[expect(clippy::disallowed_methods, reason = "another process starts")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(50));
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
