@@ -25,8 +25,6 @@ pub(super) struct Container {
     pub(super) namespace: Namespace,
     /// On its network, if it has one.
     pub(super) address: Option<Ipv4Addr>,
-    /// Whom it asks for names.
-    pub(super) names: Option<Ipv4Addr>,
 }
 
 /// What a container is made of that waits to be used.
@@ -78,11 +76,7 @@ impl Api<'_> {
         let id = self.create(name, &sleeper(node, network, "no"))?;
         self.start(&id)?;
         let found = self.get(&format!("/containers/{id}/json"))?;
-        let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
-        Ok(Container {
-            namespace: Namespace::of(&found)?,
-            address: address(&found["NetworkSettings"]["Networks"][network]["IPAddress"]),
-            names: address(&found["HostConfig"]["Dns"][0]),
-        })
+        let address = found["NetworkSettings"]["Networks"][network]["IPAddress"].as_str();
+        Ok(Container { namespace: Namespace::of(&found)?, address: address.and_then(|text| text.parse().ok()) })
     }
 }

@@ -26,7 +26,7 @@ ip address add 198.18.$ME.1/24 dev hand0
 ip address add 198.19.$ME.1/24 dev hand0
 ip link add hand1 type veth peer name eth0 netns "$PID"
 ip link set hand1 master hand0 up
-ip link add hand2 address 02:00:00:00:00:0$ME type vxlan id 42 local "$UNDERLAY" dstport 4791 nolearning
+ip link add hand2 address 02:00:00:00:00:0$ME type vxlan id 42 local "$UNDERLAY" dstport 4789 nolearning
 ip link set hand2 mtu 1450 up
 ip address add 198.18.0.$ME/32 dev hand2
 bridge fdb append 02:00:00:00:00:0$OTHER dev hand2 dst "$OTHER_UNDERLAY"

@@ -70,7 +70,7 @@ pub(crate) fn nat(sound: &Sound<'_>, present: &Table) -> Wanted {
     let (chain, rule) = PROXIED;
     let proxied = present.chains.get(chain).is_some_and(|rules| rules.iter().any(|known| known == rule));
     let to_proxy = |network: &&Network| format!("-i {} -m addrtype --dst-type LOCAL -j ACCEPT", network.bridge);
-    let local: Vec<String> = outward().filter(|_| proxied).map(|network| to_proxy(&network)).collect();
+    let local: Vec<String> = outward().filter(|_| proxied).map(to_proxy).collect();
     // Accepted, not returned from: no rule of the host's after ours may masquerade it either.
     let mut rules: Vec<String> = TUNNELS.iter().map(|tunnel| format!("-o {tunnel} -j ACCEPT")).collect();
     rules.extend(outward().map(|network| {

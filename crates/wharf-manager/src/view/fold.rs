@@ -48,14 +48,14 @@ pub(crate) fn without_agents(mut usage: Map<String, Value>) -> Map<String, Value
         let tags = image["RepoTags"].as_array();
         tags.is_some_and(|tags| !tags.is_empty() && tags.iter().all(of_agent))
     };
-    let agents: [(&str, &dyn Fn(&Value) -> bool); 3] = [
-        ("Containers", &|container| !container["Labels"][AGENT_LABEL].is_null()),
-        ("Images", &is_image),
-        ("Volumes", &|volume| volume["Name"] == AGENT_NAME),
-    ];
-    for (list, is_agents) in agents {
-        if let Some(Value::Array(list)) = usage.get_mut(list) {
-            list.retain(|entry| !is_agents(entry));
+    let is_agents = |list: &str, entry: &Value| match list {
+        "Containers" => !entry["Labels"][AGENT_LABEL].is_null(),
+        "Images" => is_image(entry),
+        _ => entry["Name"] == AGENT_NAME,
+    };
+    for key in ["Containers", "Images", "Volumes"] {
+        if let Some(Value::Array(list)) = usage.get_mut(key) {
+            list.retain(|entry| !is_agents(key, entry));
         }
     }
     usage

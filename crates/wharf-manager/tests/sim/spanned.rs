@@ -189,17 +189,9 @@ impl Fleet {
         let now = || -> Vec<_> { self.agents.iter().map(|agent| Summary::of(&agent.known().state)).collect() };
         if !comes_true(async || now() == self.wanted()).await {
             let (now, wanted) = (now(), self.wanted());
-            for (node, (now, wanted)) in now.iter().zip(&wanted).enumerate().filter(|(_, (now, wanted))| now != wanted)
-            {
-                let more: Vec<_> =
-                    now.containers.iter().filter(|one| wanted.containers.get(one.0) != Some(one.1)).collect();
-                let less: Vec<_> =
-                    wanted.containers.iter().filter(|one| now.containers.get(one.0) != Some(one.1)).collect();
-                println!("node {node} knows {more:?} where there is {less:?}");
-                println!("  peers {:?}, wanted {:?}", now.peers, wanted.peers);
-                println!("  networks {:?}, wanted {:?}", now.networks, wanted.networks);
-            }
-            panic!("agents do not know what they should within {WITHIN:?}");
+            let node = now.iter().zip(&wanted).position(|(now, wanted)| now != wanted);
+            let differs = node.map(|node| now[node].difference(&wanted[node]));
+            panic!("node {node:?} does not know within {WITHIN:?}: {differs:?}");
         }
         let before: Vec<_> = self.agents.iter().map(|agent| agent.known().clone()).collect();
         self.agents.iter().for_each(|agent| agent.behave(|conduct| conduct.session += 1));
