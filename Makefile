@@ -17,7 +17,8 @@ demo: packages images ## Three real engines on this machine, DockerCoins, the pa
 test: packages lint ## All tests: pure logic, the lab, real engines with real clients
 	scripts/test
 
-bench: packages build ## Measure: latency, creates per second, memory
+bench: packages build ## Measure: latency, creates per second, memory, networks
+	@scripts/install-packages iperf3
 	scripts/bench
 
 fuzz: packages ## Feed malformed requests to what reads them, a minute each

@@ -30,10 +30,10 @@ pub(crate) struct Row {
 /// What a figure should be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
-    AtLeast(f64),
-    AtMost(f64),
+    Least(f64),
+    Most(f64),
     /// So much more than the engine's own.
-    AtMostMore(f64),
+    MostMore(f64),
 }
 
 impl Row {
@@ -62,9 +62,9 @@ impl Row {
 
     fn is_met(&self, goal: Goal) -> bool {
         match goal {
-            Goal::AtLeast(least) => self.wharf >= least,
-            Goal::AtMost(most) => self.wharf <= most,
-            Goal::AtMostMore(most) => self.wharf - self.engine.unwrap_or(0.0) <= most,
+            Goal::Least(least) => self.wharf >= least,
+            Goal::Most(most) => self.wharf <= most,
+            Goal::MostMore(most) => self.wharf - self.engine.unwrap_or(0.0) <= most,
         }
     }
 
@@ -111,9 +111,9 @@ impl fmt::Display for Row {
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AtLeast(figure) => write!(f, "≥ {figure}"),
-            Self::AtMost(figure) => write!(f, "≤ {figure}"),
-            Self::AtMostMore(figure) => write!(f, "≤ +{figure}"),
+            Self::Least(figure) => write!(f, "≥ {figure}"),
+            Self::Most(figure) => write!(f, "≤ {figure}"),
+            Self::MostMore(figure) => write!(f, "≤ +{figure}"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! An engine's boot with fleet networks while there is nobody who knows of them, against one with networks of its own.
 
+use std::time::Duration;
+
 use anyhow::ensure;
 use tokio::time::Instant;
 
@@ -13,8 +15,9 @@ use crate::measure::{Row, percentile};
 /// Networks of each of the two engines, and containers, one on each.
 const NETWORKS: usize = 5;
 
-/// Boots of each engine.
+/// Boots of each engine; on a slow machine one will do.
 const BOOTS: usize = 3;
+const BOOTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Two nodes: one with networks of its own, one with fleet networks.
 const LOCAL: (usize, &str) = (2, "node2");
@@ -43,7 +46,11 @@ impl Boots {
             fleet.engine(node).delete("/containers/wharf-agent?force=1")?;
             ensure!(running(fleet.engine(node))? == NETWORKS, "not all containers run before the boot");
         }
-        for _ in 0..BOOTS {
+        let all = Instant::now();
+        for boot in 0..BOOTS {
+            if boot > 0 && all.elapsed() > BOOTS_WITHIN {
+                break;
+            }
             for ((number, node), times) in [LOCAL, FLEET].into_iter().zip(&mut times) {
                 fleet.lab.stop(node)?;
                 let began = Instant::now();

@@ -120,10 +120,11 @@ impl Event {
             "container" if FLEETING.contains(&self.verb()) => Vec::new(),
             "container" => container(&self.id).into_iter().collect(),
             "image" => vec![Touched::Images],
-            "network" => {
-                let attached = self.attributes.get("container").and_then(container);
-                attached.into_iter().chain([Touched::Networks]).collect()
+            // Who is on a network is the container's to tell: nothing else of the network changes.
+            "network" if matches!(&*self.action, "connect" | "disconnect") => {
+                self.attributes.get("container").and_then(container).into_iter().collect()
             }
+            "network" => vec![Touched::Networks],
             // Mounting changes nothing that is listed.
             "volume" if matches!(&*self.action, "mount" | "unmount") => Vec::new(),
             "volume" => vec![Touched::Volumes],

@@ -89,7 +89,8 @@ fn an_event_says_what_has_to_be_read_again() {
     assert_eq!(of("container", "start", "").touches(), [container]);
     assert_eq!(of("container", "health_status: healthy", "").touches(), [container]);
     assert_eq!(of("container", "exec_create: sh -c true", "").touches(), []);
-    assert_eq!(of("network", "connect", &format!(r#""container":"{id}""#)).touches(), [container, Touched::Networks]);
+    assert_eq!(of("network", "connect", &format!(r#""container":"{id}""#)).touches(), [container]);
+    assert_eq!(of("network", "destroy", "").touches(), [Touched::Networks]);
     assert_eq!(of("volume", "mount", "").touches(), []);
     assert_eq!(of("image", "tag", "").time, Timestamp::from_nanos(5_000_000_001));
     assert!(event(b"{").is_err());

@@ -51,6 +51,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// The largest message of an agent.
 const MESSAGE_LIMIT: usize = 4 << 20;
 
+/// What was sent to an agent that is away without a word is lost after so long, and its connection with it.
+const HEARD_WITHIN: Duration = Duration::from_secs(10);
+
 /// When there is nothing to tell, this often that there is not.
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
 
@@ -136,7 +139,13 @@ pub(super) async fn serve(
             () = stop.cancelled() => return,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok((stream, _)) => {
+                let within = u32::try_from(HEARD_WITHIN.as_millis()).unwrap_or(u32::MAX);
+                if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, within) {
+                    tracing::debug!("an agent that vanishes is found out late: {error}");
+                }
+                stream
+            }
             Err(error) => {
                 // Out of file descriptors, say: it passes.
                 tracing::warn!("cannot accept an agent's connection: {error}");

@@ -190,8 +190,8 @@ impl Fleet {
         if !comes_true(async || now() == self.wanted()).await {
             let (now, wanted) = (now(), self.wanted());
             let node = now.iter().zip(&wanted).position(|(now, wanted)| now != wanted);
-            let differs = node.map(|node| now[node].difference(&wanted[node]));
-            panic!("node {node:?} does not know within {WITHIN:?}: {differs:?}");
+            let known = node.map(|node| (&now[node], &wanted[node]));
+            panic!("node {node:?} does not know what it should within {WITHIN:?}: {known:?}");
         }
         let before: Vec<_> = self.agents.iter().map(|agent| agent.known().clone()).collect();
         self.agents.iter().for_each(|agent| agent.behave(|conduct| conduct.session += 1));

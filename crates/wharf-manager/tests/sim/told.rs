@@ -15,6 +15,7 @@ const CLIENTS: usize = 8;
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_nodes_and_two_hundred_networks_come_to_know_what_they_should() {
     const NETWORKS: usize = 200;
+    const CONTAINERS: usize = 1000;
     let began = Instant::now();
     let fleet = Fleet::start(1, 50, Conduct { delay: Duration::from_millis(5), ..Conduct::default() }).await;
     let with_agents = began.elapsed();
@@ -27,14 +28,14 @@ async fn fifty_nodes_and_two_hundred_networks_come_to_know_what_they_should() {
     println!("50 agents in {with_agents:?}; {NETWORKS} networks in {with_networks:?}");
     let told: u64 = fleet.agents.iter().map(|agent| agent.updates()).sum();
     let began = Instant::now();
-    stream::iter(0..2000)
+    stream::iter(0..CONTAINERS)
         .for_each_concurrent(CLIENTS, async |number| {
             let id = fleet.container(&format!("c{number}"), &networks[number % NETWORKS], None).await.unwrap();
             fleet.start_container(&id).await.unwrap();
         })
         .await;
     let with_containers = began.elapsed();
-    println!("2000 containers created and started in {with_containers:?}");
+    println!("{CONTAINERS} containers created and started in {with_containers:?}");
     fleet.agrees().await;
     fleet.check_addresses();
     let all: u64 = fleet.agents.iter().map(|agent| agent.updates()).sum();
@@ -46,7 +47,7 @@ async fn fifty_nodes_and_two_hundred_networks_come_to_know_what_they_should() {
     }
     let slices = fleet.slices().len();
     println!(
-        "50 agents in {with_agents:?}; {NETWORKS} networks in {with_networks:?}; 2000 containers created and started in \
+        "50 agents in {with_agents:?}; {NETWORKS} networks in {with_networks:?}; {CONTAINERS} containers created and started in \
          {with_containers:?}; {slices} blocks; {} updates before, {all} after the second watch: {kinds:?}",
         told
     );

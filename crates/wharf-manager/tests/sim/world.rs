@@ -182,7 +182,16 @@ pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
 }
 
 pub(crate) async fn comes_true(holds: impl AsyncFn() -> bool) -> bool {
-    let looked = tokio::time::timeout(WITHIN, async {
+    comes_true_within(WITHIN, holds).await
+}
+
+/// The same for what is found only when everything is listed again, as it is every minute.
+pub(crate) async fn at_last(what: &str, holds: impl AsyncFn() -> bool) {
+    assert!(comes_true_within(WITHIN * 3, holds).await, "not within {:?}: {what}", WITHIN * 3);
+}
+
+async fn comes_true_within(within: Duration, holds: impl AsyncFn() -> bool) -> bool {
+    let looked = tokio::time::timeout(within, async {
         let mut look = tokio::time::interval(LOOK_EVERY);
         while !holds().await {
             look.tick().await;

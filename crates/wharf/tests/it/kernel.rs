@@ -183,7 +183,7 @@ impl Wish {
                 "WHARF-FORWARD",
                 ["-i wharf0 -j WHARF-FROM-TUNNEL", "-i wharf1 -j WHARF-FROM-TUNNEL"].map(Into::into).into(),
             ),
-            ("WHARF-FROM-TUNNEL", self.from_tunnel(node)),
+            ("WHARF-FROM-TUNNEL", self.out_of_tunnel(node)),
             ("WHARF-TO-TUNNEL", self.to_tunnel(node)),
             ("WHARF-BRIDGES", self.between(node)),
             ("WHARF-INPUT", self.input(fleet, node)?),
@@ -211,7 +211,7 @@ impl Wish {
         Ok(routes)
     }
 
-    fn from_tunnel(&self, node: &Node) -> Vec<String> {
+    fn out_of_tunnel(&self, node: &Node) -> Vec<String> {
         let mut rules = vec![answers("-o wh-+")];
         for network in self.of(node) {
             let way = format!("-i wharf0 -o {}", network.bridge());
