@@ -178,6 +178,7 @@ impl Wish {
             ("forwarding", self.peers(node).map(|peer| format!("{} {}", mac(peer), peer.underlay)).collect()),
             ("parts", bridges(&|network| network.id.clone())),
             ("bridges", bridges(&|network| format!("{} 1 0", network.bridge()))),
+            ("WHARF-PREROUTING", self.proxied(node)),
             ("WHARF-POSTROUTING", self.masks(node)),
             (
                 "WHARF-FORWARD",
@@ -249,6 +250,12 @@ impl Wish {
         self.of(node).map(Network::bridge).flat_map(rules).collect()
     }
 
+    /// Ports that the node publishes are the proxy's business also for its own containers.
+    fn proxied(&self, node: &Node) -> Vec<String> {
+        let outward = self.of(node).filter(|network| !network.internal);
+        outward.map(|network| format!("-i {} -m addrtype --dst-type LOCAL -j ACCEPT", network.bridge())).collect()
+    }
+
     fn masks(&self, node: &Node) -> Vec<String> {
         let mut rules = ["wharf0", "wharf1"].map(|tunnel| format!("-o {tunnel} -j ACCEPT")).to_vec();
         rules.extend(
@@ -280,7 +287,12 @@ impl Wish {
 }
 
 /// Each is its chain's first rule, and there once.
-const JUMPS: [&str; 3] = ["forwarded 1 WHARF-FORWARD", "INPUT 1 WHARF-INPUT", "POSTROUTING 1 WHARF-POSTROUTING"];
+const JUMPS: [&str; 4] = [
+    "forwarded 1 WHARF-FORWARD",
+    "INPUT 1 WHARF-INPUT",
+    "PREROUTING 1 WHARF-PREROUTING",
+    "POSTROUTING 1 WHARF-POSTROUTING",
+];
 
 fn mac(node: &Node) -> String {
     let [a, b, c, d] = node.tunnel.octets();
@@ -353,8 +365,15 @@ fn present(fleet: &Fleet, node: &Node) -> anyhow::Result<BTreeMap<&'static str, 
 }
 
 fn chains(rules: &str, present: &mut BTreeMap<&'static str, Vec<String>>) {
-    const CHAINS: [&str; 6] =
-        ["WHARF-FORWARD", "WHARF-FROM-TUNNEL", "WHARF-TO-TUNNEL", "WHARF-BRIDGES", "WHARF-INPUT", "WHARF-POSTROUTING"];
+    const CHAINS: [&str; 7] = [
+        "WHARF-FORWARD",
+        "WHARF-FROM-TUNNEL",
+        "WHARF-TO-TUNNEL",
+        "WHARF-BRIDGES",
+        "WHARF-INPUT",
+        "WHARF-PREROUTING",
+        "WHARF-POSTROUTING",
+    ];
     // Where somebody has flushed FORWARD, nothing leads to the engine's chain for others.
     let forwarded = if rules.contains("-A FORWARD -j DOCKER-USER") { "DOCKER-USER" } else { "FORWARD" };
     let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
