@@ -8,7 +8,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use wharf_tunnel::{Error, SecretKey};
 
-use crate::lab::{Node, connected, nodes, nodes_at, start};
+use crate::lab::{Node, connected, nodes, nodes_at, start, stop};
 use crate::relay::Relay;
 
 /// How long anything may take that is not a matter of speed.
@@ -172,7 +172,7 @@ fn a_node_that_starts_again_is_heard_at_once() {
     // The same name and port can be had only after the former tunnel is gone.
     let [first, second] = nodes;
     let Node { tunnel, namespace, underlay, address, .. } = first;
-    tunnel.stop();
+    stop(tunnel);
     let tunnel = start(&namespace, secret);
     namespace.run(&format!("ip address add {address}/16 dev wharf1"));
     let first = Node { tunnel, namespace, key, underlay, address };
@@ -188,7 +188,7 @@ fn a_stopped_tunnel_leaves_neither_device_nor_port() {
     let [namespace, _other] = connected();
     let tunnel = start(&namespace, SecretKey::generate());
     namespace.run("ip link show wharf1");
-    tunnel.stop();
+    stop(tunnel);
     assert!(!namespace.output("ip link show wharf1").status.success());
     namespace.inside(|| UdpSocket::bind(("0.0.0.0", crate::lab::PORT)).unwrap());
 }
@@ -205,7 +205,7 @@ fn a_device_that_somebody_else_has_is_not_taken() {
     };
     let tunnel = start("wharf1").unwrap();
     assert!(matches!(start("wharf1"), Err(Error::Taken { .. } | Error::Socket { .. })));
-    tunnel.stop();
+    stop(tunnel);
     let taken = start("eth0");
     assert!(matches!(taken, Err(Error::Taken { .. })), "{taken:?}");
     assert!(matches!(start("a/b"), Err(Error::Name { .. })));

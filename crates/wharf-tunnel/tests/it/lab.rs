@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ impl Namespace {
     /// Runs a command line in it.
     pub(crate) fn output(&self, line: &str) -> Output {
         let words: Vec<&str> = line.split_whitespace().collect();
-        Command::new("ip").args(["netns", "exec", &self.name]).args(words).output().unwrap()
+        output(Command::new("ip").args(["netns", "exec", &self.name]).args(words))
     }
 
     /// Does something on a thread in it.
@@ -55,7 +56,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        Command::new("ip").args(["netns", "del", &self.name]).status().unwrap();
+        output(Command::new("ip").args(["netns", "del", &self.name]));
     }
 }
 
@@ -110,6 +111,12 @@ pub(crate) fn start(namespace: &Namespace, key: SecretKey) -> Tunnel {
     namespace.inside(|| Tunnel::start(config)).unwrap()
 }
 
+/// Stops a tunnel; its port and its name are free afterwards.
+pub(crate) fn stop(tunnel: Tunnel) {
+    let _nobody_spawns = SPAWNING.write().unwrap();
+    tunnel.stop();
+}
+
 /// Two namespaces that a cable connects, as 192.0.2.1 and 192.0.2.2.
 pub(crate) fn connected() -> [Namespace; 2] {
     let pair = [Namespace::new(), Namespace::new()];
@@ -138,7 +145,20 @@ pub(crate) fn nodes_at(addresses: [&str; 2]) -> [Node; 2] {
     nodes
 }
 
+/// Held while a program is being started: until it is, the new process has all descriptors of this one, and what is closed
+/// here meanwhile (by another test) stays open there.
+static SPAWNING: RwLock<()> = RwLock::new(());
+
+/// Runs a program to its end.
+fn output(command: &mut Command) -> Output {
+    let child = {
+        let _nothing_closes = SPAWNING.read().unwrap();
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    child.wait_with_output().unwrap()
+}
+
 fn run(words: &[&str]) {
-    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
+    let output = output(Command::new(words[0]).args(&words[1..]));
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
