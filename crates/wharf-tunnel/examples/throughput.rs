@@ -1,5 +1,5 @@
 //! How fast the tunnel is beside what the kernel does: `iperf3` over one cable between two network namespaces, plainly,
-//! through VXLAN and through the tunnel, all in one run. It needs root, `ip` and `iperf3`.
+//! through VXLAN and through the tunnel by either IP, all in one run. It needs root, `ip` and `iperf3`.
 //!
 //! `cargo run --release --example throughput [SECONDS [ROUNDS]]`
 #![allow(
@@ -38,13 +38,13 @@ fn main() {
     let rounds = arguments.next().unwrap_or(3);
     let lab = Lab::new();
     let _tunnels = lab.tunnels();
-    let paths = [("plain", "192.0.2.2"), ("vxlan", "10.98.0.2"), ("tunnel", "10.99.0.2")];
+    let paths = [("plain", "192.0.2.2"), ("vxlan", "10.98.0.2"), ("tunnel", "10.99.0.2"), ("tunnel6", "fd99::2")];
     println!(
         "{:<8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>8}",
         "path", "streams", "Gbit/s", "of plain", "of vxlan", "CPU s/GB", "resent"
     );
     for streams in [1, 4] {
-        let mut results = [const { Vec::new() }; 3];
+        let mut results = [const { Vec::new() }; 4];
         // Round after round, so that whatever else the machine does meets all alike.
         for _ in 0..rounds {
             for (results, (_, address)) in results.iter_mut().zip(paths) {
@@ -103,11 +103,13 @@ impl Lab {
             let config = Config { device: "wharf1".to_owned(), mtu: 1420, key, port: PORT, kernel: Kernel::Never };
             let tunnel = inside(name, || Tunnel::start(config).unwrap());
             run(&format!("ip -n {name} address add 10.99.0.{index}/24 dev wharf1"));
+            run(&format!("ip -n {name} address add fd99::{index}/64 dev wharf1 nodad"));
             tunnel
         });
         for (own, other) in [(0, 1), (1, 0)] {
             let number = other + 1;
-            let allowed = vec![format!("10.99.0.{number}/32").parse().unwrap()];
+            let prefixes = [format!("10.99.0.{number}/32"), format!("fd99::{number}/128")];
+            let allowed = prefixes.map(|prefix| prefix.parse().unwrap()).to_vec();
             let endpoint = format!("192.0.2.{number}:{PORT}").parse().unwrap();
             tunnels[own].set_peers(vec![Peer { key: publics[other], endpoint, allowed }]).unwrap();
         }

@@ -50,11 +50,6 @@ impl Sum {
     }
 }
 
-/// The sum over the pseudo-header of TCP (RFC 9293 §3.1) or UDP (RFC 768) in the IPv4 packet `ip`.
-pub(crate) fn pseudo_header(ip: &[u8], length: u16) -> Sum {
-    Sum::default().add(&ip[12..20]).add_number(u16::from(ip[9])).add_number(length)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,13 +1,13 @@
 //! Joins the packets of one TCP connection that follow each other into one piece for the kernel, under the rules of Linux'
 //! own generic receive offload: what is joined can be cut again into just the packets that came, but for the identification
-//! of packets that are not to be fragmented, which means nothing (RFC 6864 §4.1). The payloads stay where they are; what
+//! of IPv4 packets that are not to be fragmented, which means nothing (RFC 6864 §4.1). The payloads stay where they are; what
 //! comes out is a list of where the parts lie.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use crate::checksum::{Sum, pseudo_header};
-use crate::segment::{IP_HEADER, PROTOCOL_TCP, TCP_HEADER, write_ip_checksum};
+use crate::ip::{self, Ip};
+use crate::segment::TCP_HEADER;
 use crate::vnet;
 
 /// How many packets are joined at most: what 64 KiB at the usual MTU hold, several times. The kernel takes 1,024 parts.
@@ -15,14 +15,15 @@ pub(crate) const MAXIMUM_PARTS: usize = 256;
 /// How many of the latest pieces are looked at for one of the same connection; more would cost time for each packet when
 /// many connections share the tunnel.
 const LOOK_BACK: usize = 16;
-/// The longest IPv4 packet.
+/// The longest IPv4 packet. IPv6's could be 40 bytes longer, which is not worth a limit of its own.
 const LONGEST_PACKET: usize = 65535;
 
 /// TCP's flags.
 const ACK: u8 = 0x10;
 const PSH: u8 = 0x08;
-/// IPv4's flag "don't fragment", in the upper byte of its field.
-const DONT_FRAGMENT: u8 = 0x40;
+
+/// The addresses of IPv6 and the ports of TCP.
+const LONGEST_ADDRESSES_AND_PORTS: usize = 32 + 4;
 
 /// The packets of one batch, in the pieces that they are joined to.
 #[derive(Debug, Default)]
@@ -52,7 +53,7 @@ struct Piece {
 /// What is known of a piece of TCP data.
 #[derive(Debug, Clone, Copy)]
 struct Tcp {
-    addresses_and_ports: [u8; 12],
+    connection: Connection,
     /// Both headers together.
     header: usize,
     /// The payload of the first packet, and of all but the last.
@@ -65,6 +66,14 @@ struct Tcp {
     is_pushed: bool,
 }
 
+/// Whose data it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Connection {
+    ip: Ip,
+    /// With zeros at the end, where IP's addresses are shorter.
+    addresses_and_ports: [u8; LONGEST_ADDRESSES_AND_PORTS],
+}
+
 impl Coalescer {
     /// Forgets the last batch.
     pub(crate) fn clear(&mut self) {
@@ -72,12 +81,12 @@ impl Coalescer {
         self.joined.clear();
     }
 
-    /// Takes the next packet of a batch, an IPv4 packet that lies at `range` of `arena`.
+    /// Takes the next packet of a batch, an IP packet that lies at `range` of `arena`.
     pub(crate) fn push(&mut self, arena: &[u8], range: Range<usize>) {
         let tcp = Tcp::parse(&arena[range.clone()]);
         let Some(packet) = tcp else {
             // A packet of a connection that cannot be joined (a bare acknowledgement, say) must not be overtaken.
-            if let Some(connection) = connection(&arena[range.clone()])
+            if let Some(connection) = Connection::of(&arena[range.clone()])
                 && let Some(tcp) = self.latest(connection).and_then(|piece| piece.tcp.as_mut())
             {
                 tcp.is_closed = true;
@@ -86,8 +95,7 @@ impl Coalescer {
             return;
         };
         let index = self.joined.len();
-        let Some(piece) = self.latest(packet.addresses_and_ports).filter(|piece| piece.takes(arena, &packet, &range))
-        else {
+        let Some(piece) = self.latest(packet.connection).filter(|piece| piece.takes(arena, &packet, &range)) else {
             self.pieces.push(Piece { first: range, tcp, others: None, count: 1 });
             return;
         };
@@ -99,9 +107,9 @@ impl Coalescer {
     }
 
     /// The latest piece of a connection, among the last few.
-    fn latest(&mut self, connection: [u8; 12]) -> Option<&mut Piece> {
+    fn latest(&mut self, connection: Connection) -> Option<&mut Piece> {
         let mut recent = self.pieces.iter_mut().rev().take(LOOK_BACK);
-        recent.find(|piece| piece.tcp.is_some_and(|tcp| tcp.addresses_and_ports == connection))
+        recent.find(|piece| piece.tcp.is_some_and(|tcp| tcp.connection == connection))
     }
 
     /// Gives the pieces in order to `write`, each as the parts that make it up, with the header for the kernel first. A
@@ -150,15 +158,13 @@ impl Piece {
             return false;
         }
         let (ours, theirs) = (&arena[self.first.clone()], &arena[range.clone()]);
-        let number = |packet: &[u8]| u16::from_be_bytes([packet[4], packet[5]]);
-        // The type of service, the fragment field, time to live and protocol; acknowledgement, window and options. Where
-        // a packet may be fragmented, cutting numbers them one up.
-        ours[1] == theirs[1]
-            && ours[6..10] == theirs[6..10]
-            && (ours[6] & DONT_FRAGMENT != 0 || number(theirs) == number(ours).wrapping_add(self.count as u16))
-            && ours[IP_HEADER + 8..IP_HEADER + 13] == theirs[IP_HEADER + 8..IP_HEADER + 13]
-            && ours[IP_HEADER + 14..IP_HEADER + 16] == theirs[IP_HEADER + 14..IP_HEADER + 16]
-            && ours[IP_HEADER + TCP_HEADER..tcp.header] == theirs[IP_HEADER + TCP_HEADER..tcp.header]
+        let Connection { ip, .. } = tcp.connection;
+        let (our_tcp, their_tcp) = (&ours[ip.plain_header()..tcp.header], &theirs[ip.plain_header()..tcp.header]);
+        // The acknowledgement, window and options.
+        ip.is_cut_alike(ours, theirs, self.count)
+            && our_tcp[8..13] == their_tcp[8..13]
+            && our_tcp[14..16] == their_tcp[14..16]
+            && our_tcp[TCP_HEADER..] == their_tcp[TCP_HEADER..]
     }
 
     /// Adds a packet that can join, as number `index` of the joined ones; returns the one that it follows.
@@ -178,22 +184,23 @@ impl Piece {
 impl Tcp {
     /// Reads a packet; `None` if it is of a kind that is never joined, or damaged.
     fn parse(packet: &[u8]) -> Option<Tcp> {
-        let addresses_and_ports = connection(packet)?;
-        let flags = packet[IP_HEADER + 13];
-        let header = IP_HEADER + usize::from(packet[IP_HEADER + 12] >> 4) * 4;
-        let length = u16::from_be_bytes([packet[2], packet[3]]);
-        let is_whole = header >= IP_HEADER + TCP_HEADER && usize::from(length) == packet.len() && packet.len() > header;
+        let connection = Connection::of(packet)?;
+        let ip = connection.ip;
+        let (_, segment) = packet.split_at(ip.plain_header());
+        let flags = segment[13];
+        let header = ip.plain_header() + usize::from(segment[12] >> 4) * 4;
+        let is_whole =
+            header >= ip.plain_header() + TCP_HEADER && ip.length(packet) == packet.len() && packet.len() > header;
         if !is_whole || flags & !PSH != ACK {
             return None;
         }
         // The kernel takes what is joined as checked.
-        let is_intact = Sum::default().add(&packet[..IP_HEADER]).is_whole()
-            && pseudo_header(packet, length - IP_HEADER as u16).add(&packet[IP_HEADER..]).is_whole();
+        let is_intact = ip.has_whole_header(packet)
+            && ip.pseudo_header(packet, ip::TCP, segment.len() as u16).add(segment).is_whole();
         let size = packet.len() - header;
-        let sequence = &packet[IP_HEADER + 4..IP_HEADER + 8];
-        let sequence = u32::from_be_bytes(sequence.try_into().expect("the slice has four bytes"));
+        let sequence = u32::from_be_bytes(segment[4..8].try_into().expect("the slice has four bytes"));
         is_intact.then_some(Tcp {
-            addresses_and_ports,
+            connection,
             header,
             size,
             next_sequence: sequence.wrapping_add(size as u32),
@@ -209,27 +216,32 @@ impl Tcp {
 
     /// Makes the headers of the first packet those of the whole piece, and returns the header for the kernel.
     fn finish(&self, packet: &mut [u8]) -> [u8; vnet::LENGTH] {
-        let total = u16::try_from(self.total).expect("packets join up to what IPv4 can be long");
-        packet[2..4].copy_from_slice(&total.to_be_bytes());
-        write_ip_checksum(&mut packet[..IP_HEADER]);
-        if self.is_pushed {
-            packet[IP_HEADER + 13] |= PSH;
-        }
+        let ip = self.connection.ip;
+        ip.finish_header(packet, self.total, 0);
         // The kernel adds the sum over the rest, if anybody asks for it.
-        let sum = pseudo_header(packet, total - IP_HEADER as u16).fold();
-        packet[IP_HEADER + 16..IP_HEADER + 18].copy_from_slice(&sum);
-        vnet::joined_tcp(self.header as u16, IP_HEADER as u16, self.size as u16)
+        let sum = ip.pseudo_header(packet, ip::TCP, (self.total - ip.plain_header()) as u16).fold();
+        let (_, segment) = packet.split_at_mut(ip.plain_header());
+        if self.is_pushed {
+            segment[13] |= PSH;
+        }
+        segment[16..18].copy_from_slice(&sum);
+        vnet::joined_tcp(ip, self.header as u16, self.size as u16)
     }
 }
 
-/// The addresses and ports of a TCP packet without IP options that is no fragment.
-fn connection(packet: &[u8]) -> Option<[u8; 12]> {
-    let is_tcp = packet.len() >= IP_HEADER + TCP_HEADER
-        && packet[0] == 0x45
-        && packet[9] == PROTOCOL_TCP
-        && packet[6] & !DONT_FRAGMENT == 0
-        && packet[7] == 0;
-    is_tcp.then(|| packet[12..24].try_into().expect("the slice has twelve bytes"))
+impl Connection {
+    /// That of a TCP packet without IP options that is no fragment.
+    fn of(packet: &[u8]) -> Option<Connection> {
+        let ip = Ip::of(packet)?;
+        if packet.len() < ip.plain_header() + TCP_HEADER || !ip.plainly_carries(packet, ip::TCP) {
+            return None;
+        }
+        // The ports come right after the addresses.
+        let range = ip.addresses().start..ip.plain_header() + 4;
+        let mut addresses_and_ports = [0; LONGEST_ADDRESSES_AND_PORTS];
+        addresses_and_ports[..range.len()].copy_from_slice(&packet[range]);
+        Some(Connection { ip, addresses_and_ports })
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::key::{PublicKey, SecretKey};
 
@@ -41,7 +41,7 @@ pub struct Peer {
     pub endpoint: SocketAddr,
     /// What it may send from, and what is sent to it; of overlapping prefixes the longest counts, of two equal ones
     /// that of the later peer.
-    pub allowed: Vec<Ipv4Net>,
+    pub allowed: Vec<IpNet>,
 }
 
 /// How a peer is doing.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use netlink_packet_generic::GenlMessage;
 use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
@@ -23,8 +23,8 @@ use crate::error::Error;
 use crate::key::PublicKey;
 use crate::netlink::{Connection, Link, Links, Settings};
 
-/// How many prefixes go in one message. One is 28 bytes, and all peers of a message are one attribute, which can have
-/// 64 KiB.
+/// How many prefixes go in one message. One is 28 bytes (IPv4) or 40 (IPv6), and all peers of a message are one
+/// attribute, which can have 64 KiB.
 const PREFIXES_PER_MESSAGE: usize = 1000;
 
 /// A WireGuard device of the kernel; dropping it removes the device.
@@ -202,10 +202,14 @@ fn described(peer: &Peer, endpoint: Option<SocketAddr>) -> Vec<(usize, Wireguard
     entries
 }
 
-fn allowed(prefix: &Ipv4Net) -> WireguardAllowedIp {
+fn allowed(prefix: &IpNet) -> WireguardAllowedIp {
+    let family = match prefix {
+        IpNet::V4(_) => WireguardAddressFamily::Ipv4,
+        IpNet::V6(_) => WireguardAddressFamily::Ipv6,
+    };
     WireguardAllowedIp(vec![
-        WireguardAllowedIpAttr::Family(WireguardAddressFamily::Ipv4),
-        WireguardAllowedIpAttr::IpAddr(IpAddr::V4(prefix.network())),
+        WireguardAllowedIpAttr::Family(family),
+        WireguardAllowedIpAttr::IpAddr(prefix.network()),
         WireguardAllowedIpAttr::Cidr(prefix.prefix_len()),
     ])
 }

@@ -6,7 +6,7 @@
 //! in batches ([`UDP_SEGMENT`]); the other side receives in batches, decrypts, and joins the packets of a flow again
 //! before the kernel sees them. The fewer crossings between kernel and process there are per byte, the faster it is.
 //!
-//! Inside the tunnel is IPv4 only, since [`Peer::allowed`] is; the underlay may be IPv4 or IPv6.
+//! Inside the tunnel are IPv4 and IPv6, as far as [`Peer::allowed`] has addresses of them, and the underlay may be either.
 //!
 //! [`UDP_SEGMENT`]: https://www.man7.org/linux/man-pages/man7/udp.7.html
 
@@ -14,6 +14,7 @@ mod checksum;
 mod coalesce;
 mod config;
 mod error;
+mod ip;
 mod kernel;
 mod key;
 mod netlink;

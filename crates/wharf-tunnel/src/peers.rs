@@ -1,14 +1,14 @@
 //! The peers, and how they are found: by key, by the number that they put in their packets, by address.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use boringtun::noise::Tunn;
 use boringtun::noise::rate_limiter::RateLimiter;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use parking_lot::Mutex;
-use prefix_trie::PrefixMap;
+use prefix_trie::joint::JointPrefixMap;
 
 use crate::config::Peer;
 use crate::key::{PublicKey, SecretKey, random};
@@ -40,7 +40,7 @@ pub(crate) struct Link {
 pub(crate) struct Peers {
     by_key: BTreeMap<PublicKey, Arc<Node>>,
     by_number: HashMap<u32, Arc<Node>>,
-    routes: PrefixMap<Ipv4Net, Arc<Node>>,
+    routes: JointPrefixMap<IpNet, Arc<Node>>,
 }
 
 impl Peers {
@@ -99,8 +99,8 @@ impl Peers {
     }
 
     /// Who an address belongs to: the peer with the longest prefix that has it.
-    pub(crate) fn by_address(&self, address: Ipv4Addr) -> Option<&Arc<Node>> {
-        self.routes.get_lpm(&Ipv4Net::from(address)).map(|(_, node)| node)
+    pub(crate) fn by_address(&self, address: IpAddr) -> Option<&Arc<Node>> {
+        self.routes.get_lpm(&IpNet::from(address)).map(|(_, node)| node)
     }
 
     /// All of them, by key.

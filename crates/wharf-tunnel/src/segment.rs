@@ -2,36 +2,33 @@
 //! offload does. It happens in place: the headers of each packet are written over the end of the packet before it, which
 //! has been encrypted by then, so no payload is ever copied.
 
-use crate::checksum::{Sum, pseudo_header};
+use crate::checksum::Sum;
+use crate::ip::{self, Ip};
 use crate::vnet::Offload;
 
-/// The shortest IPv4 header (RFC 791 §3.1).
-pub(crate) const IP_HEADER: usize = 20;
 /// The shortest TCP header (RFC 9293 §3.1).
 pub(crate) const TCP_HEADER: usize = 20;
 /// The UDP header (RFC 768).
 const UDP_HEADER: usize = 8;
-/// The longest IPv4 and TCP headers together.
-const LONGEST_HEADERS: usize = 120;
+/// The longest headers together that are taken: those of IPv6, with 120 bytes of extension headers, and TCP.
+const LONGEST_HEADERS: usize = 220;
 
 /// TCP's flags FIN and PSH, which belong to the last segment only.
 const LAST_ONLY: u8 = 0x01 | 0x08;
 /// TCP's flag CWR, which belongs to the first segment only (RFC 3168 §6.1.2).
 const FIRST_ONLY: u8 = 0x80;
 
-/// IP's protocol numbers.
-pub(crate) const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_UDP: u8 = 17;
-
 /// The packets in one piece of data from the kernel, one after the other.
 #[derive(Debug)]
 pub(crate) struct Segments<'a> {
     data: &'a mut [u8],
+    ip: Ip,
     kind: Kind,
     /// The headers as the kernel gave them: those in `data` are overwritten.
     headers: [u8; LONGEST_HEADERS],
+    /// The length of all that is before the header of TCP or UDP.
     ip_header: usize,
-    /// Both headers together.
+    /// All headers together.
     header: usize,
     /// Payload per packet.
     size: usize,
@@ -48,31 +45,39 @@ enum Kind {
 }
 
 impl<'a> Segments<'a> {
-    /// The packets in `data`, an IPv4 packet of any length. `None` if it is malformed.
+    /// The packets in `data`, an IP packet of any length. `None` if it is malformed.
     pub(crate) fn new(data: &'a mut [u8], offload: Offload) -> Option<Segments<'a>> {
-        if data.len() < IP_HEADER || data[0] >> 4 != 4 {
-            return None;
-        }
-        let ip_header = usize::from(data[0] & 0x0f) * 4;
-        let (kind, header, size) = match offload {
+        let ip = Ip::of(data)?;
+        let (kind, start, size) = match offload {
             Offload::None => (Kind::Whole, 0, 0),
             Offload::Checksum { start, offset } => {
                 complete_checksum(data, start, offset)?;
                 (Kind::Whole, 0, 0)
             }
-            Offload::Tcp { size } if data[9] == PROTOCOL_TCP => {
-                let length = usize::from(*data.get(ip_header + 12)? >> 4) * 4;
-                (length >= TCP_HEADER).then_some((Kind::Tcp, ip_header + length, size))?
-            }
-            Offload::Udp { size } if data[9] == PROTOCOL_UDP => (Kind::Udp, ip_header + UDP_HEADER, size),
-            Offload::Tcp { .. } | Offload::Udp { .. } => return None,
+            Offload::Tcp { start, size } => (Kind::Tcp, start, size),
+            Offload::Udp { start, size } => (Kind::Udp, start, size),
         };
-        if ip_header < IP_HEADER || (kind != Kind::Whole && data.len() <= header) {
+        // Extension headers of IPv6 are on each packet too; the kernel says where they end.
+        let ip_header = ip.header(data).max(start);
+        let transport_header = match kind {
+            Kind::Whole => 0,
+            Kind::Tcp => {
+                Some(usize::from(*data.get(ip_header + 12)? >> 4) * 4).filter(|length| *length >= TCP_HEADER)?
+            }
+            Kind::Udp => UDP_HEADER,
+        };
+        let header = ip_header + transport_header;
+        let is_well_formed = match kind {
+            Kind::Whole => ip.length(data) <= data.len(),
+            // What is cut gets lengths of its own.
+            Kind::Tcp | Kind::Udp => header < data.len() && header <= LONGEST_HEADERS,
+        };
+        if !is_well_formed {
             return None;
         }
         let mut headers = [0; LONGEST_HEADERS];
         headers[..header].copy_from_slice(&data[..header]);
-        Some(Segments { data, kind, headers, ip_header, header, size: usize::from(size), given: 0 })
+        Some(Segments { data, ip, kind, headers, ip_header, header, size: usize::from(size), given: 0 })
     }
 
     /// The next packet, complete with its checksums; `None` after the last.
@@ -92,13 +97,14 @@ impl<'a> Segments<'a> {
         let is_last = end == self.data.len();
         let packet = &mut self.data[before..end];
         packet[..self.header].copy_from_slice(&self.headers[..self.header]);
-        finish_ip(packet, self.ip_header, index);
-        let length = u16::try_from(packet.len() - self.ip_header).ok()?;
-        let sum = pseudo_header(packet, length);
-        let transport = &mut packet[self.ip_header..];
+        let length = packet.len();
+        self.ip.finish_header(packet, length, index);
+        let (ip_header, transport) = packet.split_at_mut(self.ip_header);
+        let length = u16::try_from(transport.len()).ok()?;
+        let pseudo_header = |protocol| self.ip.pseudo_header(ip_header, protocol, length);
         match self.kind {
-            Kind::Tcp => finish_tcp(transport, sum, before, index == 0, is_last),
-            Kind::Udp => finish_udp(transport, sum, length),
+            Kind::Tcp => finish_tcp(transport, pseudo_header(ip::TCP), before, index == 0, is_last),
+            Kind::Udp => finish_udp(transport, pseudo_header(ip::UDP), length),
             Kind::Whole => {}
         }
         Some(packet)
@@ -119,22 +125,6 @@ fn complete_checksum(packet: &mut [u8], start: usize, offset: usize) -> Option<(
 /// In UDP, a checksum of zero means that there is none, so all ones stand for it (RFC 768).
 fn never_zero(checksum: [u8; 2]) -> [u8; 2] {
     if checksum == [0, 0] { [0xff, 0xff] } else { checksum }
-}
-
-/// The IPv4 header of the packet number `index`.
-fn finish_ip(packet: &mut [u8], ip_header: usize, index: usize) {
-    let length = u16::try_from(packet.len()).unwrap_or(u16::MAX);
-    packet[2..4].copy_from_slice(&length.to_be_bytes());
-    let number = u16::from_be_bytes([packet[4], packet[5]]).wrapping_add(index as u16);
-    packet[4..6].copy_from_slice(&number.to_be_bytes());
-    write_ip_checksum(&mut packet[..ip_header]);
-}
-
-/// Writes the checksum of an IPv4 header.
-pub(crate) fn write_ip_checksum(header: &mut [u8]) {
-    header[10..12].fill(0);
-    let checksum = Sum::default().add(header).checksum();
-    header[10..12].copy_from_slice(&checksum);
 }
 
 /// The TCP header of the segment that begins `before` bytes after the first.

@@ -47,19 +47,19 @@ pub(crate) fn attach_tun(tun: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETIFF, &raw mut request) }).map(drop)
 }
 
-/// Lets the kernel hand over packets of `tun` whose checksum is left undone, or that are to be cut: TCP over IPv4, and UDP
-/// too where the kernel can.
+/// Lets the kernel hand over packets of `tun` whose checksum is left undone, or that are to be cut: TCP, and UDP too where
+/// the kernel can.
 pub(crate) fn offload_tun(tun: BorrowedFd<'_>) -> io::Result<()> {
     // As in linux/if_tun.h.
     const CHECKSUM: libc::c_ulong = 0x01;
-    const TCP4: libc::c_ulong = 0x02;
+    const TCP4_AND_TCP6: libc::c_ulong = 0x02 | 0x04;
     // The kernel takes these two only together.
     const UDP4_AND_UDP6: libc::c_ulong = 0x20 | 0x40;
     let set = |offloads: libc::c_ulong| {
         // SAFETY: TUNSETOFFLOAD takes a number, no pointer.
         check(unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, offloads) }).map(drop)
     };
-    set(CHECKSUM | TCP4 | UDP4_AND_UDP6).or_else(|_| set(CHECKSUM | TCP4))
+    set(CHECKSUM | TCP4_AND_TCP6 | UDP4_AND_UDP6).or_else(|_| set(CHECKSUM | TCP4_AND_TCP6))
 }
 
 /// Sets an option of a socket that is a number.

@@ -2,7 +2,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::segment::tests::{Sample, assert_valid, cut, samples};
-use crate::vnet::Offload;
 
 /// Joins packets and cuts what comes out again; also the number of pieces that there were.
 fn joined_and_cut(packets: &[Vec<u8>]) -> (Vec<Vec<u8>>, usize) {
@@ -25,18 +24,19 @@ fn joined_and_cut(packets: &[Vec<u8>]) -> (Vec<Vec<u8>>, usize) {
         .unwrap();
     let count = pieces.len();
     let packets = pieces.into_iter().flat_map(|(header, mut data)| {
-        assert_eq!(usize::from(u16::from_be_bytes([data[2], data[3]])), data.len());
+        assert_eq!(Ip::of(&data).unwrap().length(&data), data.len());
         cut(&mut data, vnet::parse(&header).unwrap())
     });
     (packets.collect(), count)
 }
 
 fn segments(sample: &Sample, size: u16) -> Vec<Vec<u8>> {
-    cut(&mut sample.packet(), Offload::Tcp { size })
+    cut(&mut sample.packet(), sample.offload(size))
 }
 
 fn port(packet: &[u8]) -> [u8; 2] {
-    [packet[22], packet[23]]
+    let start = Ip::of(packet).unwrap().plain_header();
+    [packet[start + 2], packet[start + 3]]
 }
 
 proptest! {
@@ -86,12 +86,13 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 20..100), 0..10)) {
+    fn no_bytes_make_it_panic(packets in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..100)), 0..10)) {
         let mut arena = Vec::new();
         let mut coalescer = Coalescer::default();
-        for mut packet in packets {
-            packet[0] = 0x45;
-            packet[9] = 6;
+        for (is_v6, mut packet) in packets {
+            for (at, byte) in if is_v6 { [(0, 0x60), (6, 6)] } else { [(0, 0x45), (9, 6)] } {
+                packet.iter_mut().skip(at).take(1).for_each(|to| *to = byte);
+            }
             let start = arena.len();
             arena.extend(&packet);
             coalescer.push(&arena, start..arena.len());
@@ -101,11 +102,12 @@ proptest! {
 }
 
 /// What becomes of two packets that follow each other, the second of which is changed.
-fn pieces_after(change: impl Fn(&mut Sample)) -> usize {
-    let first = Sample::new(vec![1; 500]);
-    let mut second = Sample { sequence: first.sequence + 500, number: first.number + 1, ..first.clone() };
+fn pieces_after(ip: Ip, change: impl Fn(&mut Sample)) -> usize {
+    let first = Sample::new(ip, vec![1; 500]);
+    let number = first.number + if ip == Ip::V4 { 1 } else { 0 };
+    let mut second = Sample { sequence: first.sequence + 500, number, ..first.clone() };
     change(&mut second);
-    let packets: Vec<_> = [first, second].iter().flat_map(|sample| segments(sample, 500)).collect();
+    let packets = [first, second].map(|sample| sample.complete_packet());
     let (again, pieces) = joined_and_cut(&packets);
     assert_eq!(again, packets);
     pieces
@@ -113,36 +115,47 @@ fn pieces_after(change: impl Fn(&mut Sample)) -> usize {
 
 #[test]
 fn only_what_follows_directly_and_is_alike_is_joined() {
-    assert_eq!(pieces_after(|_| {}), 1);
-    assert_eq!(pieces_after(|second| second.flags |= PSH), 1);
-    assert_eq!(pieces_after(|second| second.payload.truncate(10)), 1);
-    assert_eq!(pieces_after(|second| second.sequence += 1), 2);
-    assert_eq!(pieces_after(|second| second.port += 1), 2);
-    assert_eq!(pieces_after(|second| second.options = 16), 2);
-    assert_eq!(pieces_after(|second| second.flags |= 0x01), 2);
-    assert_eq!(pieces_after(|second| second.may_fragment = true), 2);
+    for ip in [Ip::V4, Ip::V6] {
+        assert_eq!(pieces_after(ip, |_| {}), 1);
+        assert_eq!(pieces_after(ip, |second| second.flags |= PSH), 1);
+        assert_eq!(pieces_after(ip, |second| second.payload.truncate(10)), 1);
+        assert_eq!(pieces_after(ip, |second| second.sequence += 1), 2);
+        assert_eq!(pieces_after(ip, |second| second.port += 1), 2);
+        assert_eq!(pieces_after(ip, |second| second.options = 16), 2);
+        assert_eq!(pieces_after(ip, |second| second.flags |= 0x01), 2);
+        assert_eq!(pieces_after(ip, |second| second.service ^= 0x10), 2);
+        assert_eq!(pieces_after(ip, |second| second.service ^= 0x01), 2);
+        assert_eq!(pieces_after(ip, |second| second.hops -= 1), 2);
+    }
+    assert_eq!(pieces_after(Ip::V4, |second| second.may_fragment = true), 2);
+    assert_eq!(pieces_after(Ip::V6, |second| second.number += 1), 2, "the flow label");
+}
+
+#[test]
+fn connections_of_both_ips_with_the_same_ports_are_kept_apart() {
+    let [four, six] = [Ip::V4, Ip::V6].map(|ip| segments(&Sample::new(ip, vec![1; 1500]), 500));
+    let mixed: Vec<_> = std::iter::zip(&four, &six).flat_map(|(four, six)| [four.clone(), six.clone()]).collect();
+    assert_eq!(joined_and_cut(&mixed), ([four, six].concat(), 2));
 }
 
 #[test]
 fn a_bare_acknowledgement_is_not_overtaken() {
-    let data = Sample::new(vec![1; 500]);
-    let acknowledgement = Sample { sequence: 1500, payload: Vec::new(), ..data };
-    let later = Sample { sequence: 1500, ..data.clone() };
-    let mut bare = acknowledgement.packet();
-    let length = bare.len() as u16;
-    bare[2..4].copy_from_slice(&length.to_be_bytes());
-    write_ip_checksum(&mut bare[..IP_HEADER]);
-    let sum = pseudo_header(&bare, length - 20).add(&bare[20..]).checksum();
-    bare[36..38].copy_from_slice(&sum);
-    assert_valid(&bare);
-    let packets = [segments(&data, 500), vec![bare], segments(&later, 500)].concat();
-    assert_eq!(joined_and_cut(&packets), (packets, 3));
+    for ip in [Ip::V4, Ip::V6] {
+        let data = Sample::new(ip, vec![1; 500]);
+        let later = Sample { sequence: 1500, ..data.clone() };
+        let bare = Sample { payload: Vec::new(), ..later.clone() };
+        let packets = [data, bare, later].map(|sample| sample.complete_packet());
+        packets.iter().for_each(|packet| assert_valid(packet, ip::TCP));
+        assert_eq!(joined_and_cut(&packets), (packets.to_vec(), 3));
+    }
 }
 
 #[test]
 fn a_damaged_packet_is_left_to_the_kernel_to_refuse() {
-    let mut packets = segments(&Sample::new(vec![1; 1500]), 500);
-    packets[1][100] ^= 1;
-    let (again, pieces) = joined_and_cut(&packets);
-    assert_eq!((again, pieces), (packets, 3));
+    for ip in [Ip::V4, Ip::V6] {
+        let mut packets = segments(&Sample::new(ip, vec![1; 1500]), 500);
+        packets[1][100] ^= 1;
+        let (again, pieces) = joined_and_cut(&packets);
+        assert_eq!((again, pieces), (packets, 3));
+    }
 }

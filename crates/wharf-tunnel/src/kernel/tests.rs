@@ -1,10 +1,13 @@
+use std::net::{IpAddr, Ipv6Addr};
+
 use netlink_packet_core::Emitable as _;
 
 use super::*;
 use crate::key::SecretKey;
 
 fn peer(key: PublicKey, port: u16, prefixes: u32) -> Peer {
-    let prefix = |index: u32| Ipv4Net::new(Ipv4Addr::from(0x0a00_0000 + index * 256), 24).unwrap();
+    // IPv6 takes the most room.
+    let prefix = |index: u32| IpNet::new(Ipv6Addr::from(u128::from(index) << 64).into(), 64).unwrap();
     let endpoint = SocketAddr::from(([192, 0, 2, 1], port));
     Peer { key, endpoint, allowed: (0..prefixes).map(prefix).collect() }
 }
@@ -70,6 +73,18 @@ fn many_prefixes_go_in_messages_that_fit_an_attribute_and_none_is_missing() {
         }
     }
     assert_eq!(prefixes, 1 + 200 + 5000 + 200);
+}
+
+#[test]
+fn a_prefix_is_told_with_its_family() {
+    let told = |prefix: &str| allowed(&prefix.parse().unwrap()).0;
+    let expected = |family, address: &str, length| {
+        let address: IpAddr = address.parse().unwrap();
+        let address = WireguardAllowedIpAttr::IpAddr(address);
+        vec![WireguardAllowedIpAttr::Family(family), address, WireguardAllowedIpAttr::Cidr(length)]
+    };
+    assert_eq!(told("10.0.7.9/24"), expected(WireguardAddressFamily::Ipv4, "10.0.7.0", 24));
+    assert_eq!(told("fd99:7::9/64"), expected(WireguardAddressFamily::Ipv6, "fd99:7::", 64));
 }
 
 #[test]

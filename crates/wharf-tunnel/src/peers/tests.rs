@@ -1,3 +1,5 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::*;
 
 struct Fixture {
@@ -30,13 +32,32 @@ fn keys<const COUNT: usize>() -> [PublicKey; COUNT] {
 fn the_longest_prefix_decides() {
     let fixture = Fixture::new();
     let [wide, narrow] = keys();
-    let wanted = [peer(narrow, 1, &["10.0.7.0/24"]), peer(wide, 1, &["10.0.0.0/8", "192.168.0.1/32"])];
+    let wanted = [
+        peer(narrow, 1, &["10.0.7.0/24", "fd99:7::/32"]),
+        peer(wide, 1, &["10.0.0.0/8", "192.168.0.1/32", "fd00::1/8", "2001:db8::1/128"]),
+    ];
     let (peers, _) = fixture.replaced(&Peers::default(), &wanted);
-    let owner = |address: [u8; 4]| peers.by_address(Ipv4Addr::from(address)).map(|node| node.key);
-    assert_eq!(owner([10, 0, 7, 1]), Some(narrow));
-    assert_eq!(owner([10, 0, 8, 1]), Some(wide));
-    assert_eq!(owner([192, 168, 0, 1]), Some(wide));
-    assert_eq!(owner([192, 168, 0, 2]), None);
+    let owner = |address: &str| peers.by_address(address.parse().unwrap()).map(|node| node.key);
+    assert_eq!(owner("10.0.7.1"), Some(narrow));
+    assert_eq!(owner("10.0.8.1"), Some(wide));
+    assert_eq!(owner("192.168.0.1"), Some(wide));
+    assert_eq!(owner("192.168.0.2"), None);
+    assert_eq!(owner("fd99:7:ffff::1"), Some(narrow));
+    assert_eq!(owner("fd99:8::1"), Some(wide));
+    assert_eq!(owner("2001:db8::1"), Some(wide));
+    assert_eq!(owner("2001:db8::2"), None);
+    assert_eq!(owner("::ffff:10.0.7.1"), None, "the two families have nothing in common");
+}
+
+#[test]
+fn what_one_family_is_sent_to_in_whole_gets_nothing_of_the_other() {
+    let fixture = Fixture::new();
+    let [four, six] = keys();
+    let wanted = [peer(four, 1, &["0.0.0.0/0"]), peer(six, 1, &["::/0"])];
+    let (peers, _) = fixture.replaced(&Peers::default(), &wanted);
+    let owner = |address: IpAddr| peers.by_address(address).map(|node| node.key);
+    assert_eq!(owner(Ipv4Addr::new(10, 0, 0, 1).into()), Some(four));
+    assert_eq!(owner(Ipv6Addr::LOCALHOST.into()), Some(six));
 }
 
 #[test]
@@ -54,7 +75,7 @@ fn who_stays_keeps_its_sessions_and_where_it_moved_to() {
     assert_eq!(node.link.lock().endpoint, moved);
     assert_eq!(new.iter().map(|node| node.key).collect::<Vec<_>>(), [comes]);
     assert!(after.by_key(goes).is_none());
-    assert!(after.by_address(Ipv4Addr::new(10, 0, 0, 1)).is_none());
+    assert!(after.by_address(Ipv4Addr::new(10, 0, 0, 1).into()).is_none());
     assert!(after.by_session(before.by_key(goes).unwrap().number << SESSION_BITS).is_none());
     assert!(Arc::ptr_eq(after.by_session(node.number << SESSION_BITS | 5).unwrap(), &node));
 
@@ -72,7 +93,12 @@ fn a_nodes_own_key_is_passed_over() {
 #[test]
 fn a_thousand_peers_with_two_hundred_prefixes_each_are_found_by_each_address() {
     let fixture = Fixture::new();
-    let prefix = |index: u32| Ipv4Net::new(Ipv4Addr::from(0x0a00_0000 + index * 16), 28).unwrap();
+    // By turns of IPv4 and of IPv6.
+    let address = |index: u32, host: u32| match index % 2 {
+        0 => IpAddr::from(Ipv4Addr::from(0x0a00_0000 + index * 16 + host)),
+        _ => IpAddr::from(Ipv6Addr::from((0xfd99 << 112) + (u128::from(index) << 64) + u128::from(host))),
+    };
+    let prefix = |index: u32| IpNet::new(address(index, 0), if index.is_multiple_of(2) { 28 } else { 64 }).unwrap();
     let wanted: Vec<Peer> = (0..1000u32)
         .map(|index| Peer {
             allowed: (0..200).map(|part| prefix(index * 200 + part)).collect(),
@@ -81,10 +107,8 @@ fn a_thousand_peers_with_two_hundred_prefixes_each_are_found_by_each_address() {
         .collect();
     let (peers, new) = fixture.replaced(&Peers::default(), &wanted);
     assert_eq!(new.len(), 1000);
-    for (index, wanted) in wanted.iter().enumerate() {
-        for prefix in &wanted.allowed {
-            let owner = peers.by_address(Ipv4Addr::from(u32::from(prefix.network()) + index as u32 % 16)).unwrap();
-            assert_eq!(owner.key, wanted.key);
-        }
+    for index in 0..200_000 {
+        let owner = peers.by_address(address(index, index % 16)).unwrap();
+        assert_eq!(owner.key, wanted[index as usize / 200].key);
     }
 }

@@ -1,7 +1,7 @@
 //! From the peers to the TUN device.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use boringtun::noise::handshake::parse_handshake_anon;
@@ -101,24 +101,23 @@ impl Batch<'_> {
     fn data(&mut self, sender: &mut Sender<'_>, link: &mut Link, datagram: &[u8]) -> bool {
         let start = self.opened.used;
         let free = &mut self.opened.bytes[start..];
-        match link.tunn.decapsulate(Some(sender.source.ip()), datagram, free) {
-            TunnResult::WriteToTunnelV4(packet, address) => {
-                let end = start + packet.len();
-                if sender.may_send_from(address, self.peers) {
-                    self.opened.used = end;
-                    self.opened.coalescer.push(&self.opened.bytes, start..end);
-                } else {
-                    tracing::debug!(peer = %sender.node.key, %address, "a peer sent from an address that is not its own");
-                }
-                true
-            }
-            // A sign of life; or IPv6, which nobody is allowed to send.
-            TunnResult::Done | TunnResult::WriteToTunnelV6(..) | TunnResult::WriteToNetwork(_) => true,
+        let (length, address) = match link.tunn.decapsulate(Some(sender.source.ip()), datagram, free) {
+            TunnResult::WriteToTunnelV4(packet, address) => (packet.len(), IpAddr::V4(address)),
+            TunnResult::WriteToTunnelV6(packet, address) => (packet.len(), IpAddr::V6(address)),
+            // A sign of life.
+            TunnResult::Done | TunnResult::WriteToNetwork(_) => return true,
             TunnResult::Err(error) => {
-                tracing::debug!(peer = %sender.node.key, ?error, "a packet was not authentic, or came before");
-                false
+                tracing::debug!(peer = %sender.node.key, ?error, "a packet was malformed, not authentic, or came before");
+                return false;
             }
+        };
+        if sender.may_send_from(address, self.peers) {
+            self.opened.used = start + length;
+            self.opened.coalescer.push(&self.opened.bytes, start..start + length);
+        } else {
+            tracing::debug!(peer = %sender.node.key, %address, "a peer sent from an address that is not its own");
         }
+        true
     }
 
     /// Takes any other message.
@@ -172,12 +171,12 @@ struct Sender<'a> {
     node: &'a Arc<Node>,
     source: SocketAddr,
     /// The address that the last packet came from, which was allowed.
-    address: Option<Ipv4Addr>,
+    address: Option<IpAddr>,
 }
 
 impl Sender<'_> {
     /// Whether a packet from `address` is what this peer may send.
-    fn may_send_from(&mut self, address: Ipv4Addr, peers: &Peers) -> bool {
+    fn may_send_from(&mut self, address: IpAddr, peers: &Peers) -> bool {
         if self.address == Some(address) {
             return true;
         }

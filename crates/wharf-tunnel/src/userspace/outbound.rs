@@ -1,14 +1,13 @@
 //! From the TUN device to the peers.
 
 use std::io;
-use std::net::Ipv4Addr;
 
-use boringtun::noise::TunnResult;
+use boringtun::noise::{Tunn, TunnResult};
 
 use super::{DATA_OVERHEAD, LONGEST_HANDSHAKE_MESSAGE, Shared};
 use crate::outbox::Outbox;
 use crate::peers::{Link, Peers};
-use crate::segment::{IP_HEADER, Segments};
+use crate::segment::Segments;
 use crate::vnet::{self, Offload};
 
 /// The longest packet on the device, with its header.
@@ -54,11 +53,8 @@ pub(super) fn run(shared: &Shared) {
 fn encrypt(shared: &Shared, peers: &Peers, read: &mut [u8], outbox: &mut Outbox) {
     let Some((header, packet)) = read.split_first_chunk_mut::<{ vnet::LENGTH }>() else { return };
     let Some(offload) = vnet::parse(header) else { return };
-    if packet.len() < IP_HEADER || packet[0] >> 4 != 4 {
-        return;
-    }
-    let destination = Ipv4Addr::new(packet[16], packet[17], packet[18], packet[19]);
-    let Some(node) = peers.by_address(destination) else { return };
+    let destination = Tunn::dst_address(packet);
+    let Some(node) = destination.and_then(|address| peers.by_address(address)) else { return };
     let mut link = node.link.lock();
     encrypt_segments(shared, &mut link, packet, offload, outbox);
 }

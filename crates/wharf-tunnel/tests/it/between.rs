@@ -8,7 +8,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use wharf_tunnel::{Error, SecretKey};
 
-use crate::lab::{Node, connected, nodes, nodes_at, start, stop};
+use crate::lab::{MTU, Node, connected, nodes, nodes_at, start, stop};
 use crate::relay::Relay;
 
 /// How long anything may take that is not a matter of speed.
@@ -18,11 +18,8 @@ const MOMENT: Duration = Duration::from_millis(500);
 
 /// Sends `length` bytes over TCP, both ways at once, and fails unless they arrive as they were.
 fn exchange(nodes: &[Node; 2], length: usize) {
-    let address = (nodes[1].address.clone(), 7000);
-    let listener = nodes[1].namespace.inside({
-        let address = address.clone();
-        move || TcpListener::bind(address).unwrap()
-    });
+    let address = (nodes[1].address, 7000);
+    let listener = nodes[1].namespace.inside(move || TcpListener::bind(address).unwrap());
     let stream = nodes[0].namespace.inside(move || TcpStream::connect(address).unwrap());
     let (other, _) = listener.accept().unwrap();
     let ends = [talk(stream, length, 1), talk(other, length, 2)];
@@ -91,6 +88,10 @@ fn datagrams_of_every_size_pass_below_and_above_the_mtu() {
     for length in [0, 1, 1391, 1392, 1393, 1394, 20_000, 60_000] {
         assert!(nodes[0].reaches(&nodes[1], length, PATIENCE), "{length} bytes");
     }
+    let nodes = nodes.map(Node::by_ipv6);
+    for length in [0, 1, 1371, 1372, 1373, 1374, 20_000, 60_000] {
+        assert!(nodes[0].reaches(&nodes[1], length, PATIENCE), "{length} bytes by IPv6");
+    }
 }
 
 #[test]
@@ -99,8 +100,32 @@ fn two_hundred_megabytes_arrive_as_they_were_both_ways_at_once() {
 }
 
 #[test]
+fn a_hundred_megabytes_arrive_as_they_were_both_ways_at_once_by_ipv6_too() {
+    exchange(&nodes().map(Node::by_ipv6), 100_000_000);
+}
+
+#[test]
+fn tcp_crosses_between_the_kernel_and_the_tunnel_in_pieces_longer_than_the_mtu() {
+    let check = |nodes: [Node; 2]| {
+        exchange(&nodes, 20_000_000);
+        let count = |name: &str| -> u64 {
+            let text = nodes[0].namespace.run(&format!("cat /sys/class/net/wharf1/statistics/{name}"));
+            text.trim().parse().unwrap()
+        };
+        for direction in ["tx", "rx"] {
+            let (bytes, packets) = (count(&format!("{direction}_bytes")), count(&format!("{direction}_packets")));
+            assert!(bytes / packets > 2 * u64::from(MTU), "{direction}: {bytes} bytes in {packets} pieces");
+        }
+    };
+    check(nodes());
+    check(nodes().map(Node::by_ipv6));
+}
+
+#[test]
 fn it_runs_over_ipv6() {
     let nodes = nodes_at(["2001:db8::1", "2001:db8::2"]);
+    exchange(&nodes, 5_000_000);
+    let nodes = nodes.map(Node::by_ipv6);
     exchange(&nodes, 5_000_000);
     assert!(nodes[0].tunnel.status().unwrap()[0].endpoint.is_ipv6());
 }
@@ -113,6 +138,8 @@ fn loss_reordering_and_repetition_on_the_underlay_do_not_change_what_arrives() {
         let peer = wharf_tunnel::Peer { endpoint: relay.address, ..nodes[other].as_peer() };
         nodes[node].tunnel.set_peers(vec![peer]).unwrap();
     }
+    exchange(&nodes, 3_000_000);
+    let nodes = nodes.map(Node::by_ipv6);
     exchange(&nodes, 3_000_000);
     assert_eq!(nodes[0].tunnel.status().unwrap()[0].endpoint, relay.address);
 }
@@ -167,15 +194,11 @@ fn a_change_of_other_peers_does_not_disturb_a_session() {
 fn a_node_that_starts_again_is_heard_at_once() {
     let mut nodes = nodes();
     assert!(nodes[1].reaches(&nodes[0], 56, PATIENCE));
-    let secret = SecretKey::generate();
-    let key = secret.public();
     // The same name and port can be had only after the former tunnel is gone.
     let [first, second] = nodes;
-    let Node { tunnel, namespace, underlay, address, .. } = first;
+    let Node { tunnel, namespace, underlay, number, .. } = first;
     stop(tunnel);
-    let tunnel = start(&namespace, secret);
-    namespace.run(&format!("ip address add {address}/16 dev wharf1"));
-    let first = Node { tunnel, namespace, key, underlay, address };
+    let first = Node::start(namespace, underlay, number);
     second.tunnel.set_peers(vec![first.as_peer()]).unwrap();
     first.tunnel.set_peers(vec![second.as_peer()]).unwrap();
     assert!(second.reaches(&first, 56, PATIENCE));

@@ -1,6 +1,6 @@
 //! Between a tunnel and somebody who speaks WireGuard, but does as it likes.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use boringtun::noise::{Tunn, TunnResult};
@@ -11,6 +11,12 @@ use crate::lab::{Namespace, Node, PORT};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the node's own program listens.
 const INNER_PORT: u16 = 7000;
+/// The numbers of protocols.
+const UDP: u8 = 17;
+const ICMP6: u8 = 58;
+/// The node's addresses in the tunnel.
+const NODE4: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 1);
+const NODE6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1);
 
 /// Somebody with a key and a socket on the node's own machine.
 struct Stranger {
@@ -72,7 +78,9 @@ impl Stranger {
         loop {
             let length = self.socket.recv(&mut datagram).unwrap();
             match self.tunn.decapsulate(None, &datagram[..length], &mut opened) {
-                TunnResult::WriteToTunnelV4(packet, _) => return packet.to_vec(),
+                TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
+                    return packet.to_vec();
+                }
                 TunnResult::WriteToNetwork(answer) => drop(self.socket.send(answer)),
                 _ => {}
             }
@@ -80,34 +88,61 @@ impl Stranger {
     }
 }
 
-/// A UDP packet to the node's program; it needs no checksum (RFC 768).
-fn packet(source: [u8; 4], text: &str) -> Vec<u8> {
-    let length = (28 + text.len()) as u16;
-    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
-    packet[2..4].copy_from_slice(&length.to_be_bytes());
-    packet.extend(source);
-    packet.extend([10, 99, 1, 1]);
-    let sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    for number in [9000, INNER_PORT, length - 20, 0] {
-        packet.extend(number.to_be_bytes());
-    }
-    packet.extend(text.as_bytes());
-    packet
+/// The one's complement sum of RFC 1071 over bytes and a number.
+fn sum(bytes: &[u8], number: u32) -> u16 {
+    let sum = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
+    let sum = sum.sum::<u32>() + number;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-/// A node, its program's socket, and a peer of it that may send from 10.99.2.0/24.
+/// A UDP packet to the node's program.
+fn packet(source: impl Into<IpAddr>, text: &str) -> Vec<u8> {
+    let head = [9000, INNER_PORT, (8 + text.len()) as u16, 0].map(u16::to_be_bytes).concat();
+    carrying(source.into(), UDP, [head, text.as_bytes().to_vec()].concat(), 6)
+}
+
+/// A packet to the node with a part of `protocol`, whose checksum belongs at `checksum`.
+fn carrying(source: IpAddr, protocol: u8, mut part: Vec<u8>, checksum: usize) -> Vec<u8> {
+    let length = part.len() as u16;
+    let (header, addresses) = match source {
+        IpAddr::V4(source) => {
+            let mut header = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0];
+            header[2..4].copy_from_slice(&(20 + length).to_be_bytes());
+            let addresses = [source.octets(), NODE4.octets()].concat();
+            let checksum = !sum(&[header.clone(), addresses.clone()].concat(), 0);
+            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            (header, addresses)
+        }
+        IpAddr::V6(source) => {
+            let mut header = vec![0x60, 0, 0, 0, 0, 0, protocol, 64];
+            header[4..6].copy_from_slice(&length.to_be_bytes());
+            (header, [source.octets(), NODE6.octets()].concat())
+        }
+    };
+    let whole = !sum(&[addresses.clone(), part.clone()].concat(), u32::from(protocol) + u32::from(length));
+    part[checksum..checksum + 2].copy_from_slice(&whole.to_be_bytes());
+    [header, addresses, part].concat()
+}
+
+/// A node, its program's socket, and a peer of it that may send from 10.99.2.0/24 and fd99::2:0/112.
 fn fixture() -> (Node, UdpSocket, Stranger, SecretKey) {
     let node = Node::start(Namespace::new(), IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
-    let program = node.namespace.inside(|| UdpSocket::bind(("10.99.1.1", INNER_PORT)).unwrap());
-    program.set_read_timeout(Some(PATIENCE)).unwrap();
+    let program = program(&node, NODE4);
     let secret = SecretKey::generate();
     let peer = Stranger::new(&node, &secret, node.key, 40001);
-    let allowed = vec!["10.99.2.0/24".parse().unwrap()];
+    let allowed = ["10.99.2.0/24", "fd99::2:0/112"].map(|prefix| prefix.parse().unwrap()).to_vec();
     let endpoint = "127.0.0.1:40001".parse().unwrap();
     node.tunnel.set_peers(vec![Peer { key: secret.public(), endpoint, allowed }]).unwrap();
     (node, program, peer, secret)
+}
+
+/// The socket of a program at an address of a node.
+fn program(node: &Node, address: impl Into<IpAddr>) -> UdpSocket {
+    let address = (address.into(), INNER_PORT);
+    let program = node.namespace.inside(move || UdpSocket::bind(address).unwrap());
+    program.set_read_timeout(Some(PATIENCE)).unwrap();
+    program
 }
 
 fn heard(program: &UdpSocket) -> String {
@@ -125,6 +160,37 @@ fn a_packet_from_an_address_that_is_not_the_peers_is_dropped() {
         peer.send(&datagram);
     }
     assert_eq!(heard(&program), "true");
+}
+
+#[test]
+fn a_packet_from_an_ipv6_address_that_is_not_the_peers_is_dropped() {
+    let (node, _program, mut peer, _) = fixture();
+    let program = program(&node, NODE6);
+    peer.shake_hands();
+    for (source, text) in [("fd99::3:1", "forged"), ("fd99::1", "forged too"), ("fd99::2:9", "true")] {
+        let datagram = peer.sealed(&packet(source.parse::<IpAddr>().unwrap(), text));
+        peer.send(&datagram);
+    }
+    assert_eq!(heard(&program), "true");
+}
+
+#[test]
+fn a_malformed_packet_from_a_peer_does_no_harm() {
+    let (_node, program, mut peer, _) = fixture();
+    peer.shake_hands();
+    let whole = packet([10, 99, 2, 1], "alive");
+    let whole6 = packet("fd99::2:1".parse::<IpAddr>().unwrap(), "malformed");
+    let mut malformed: Vec<Vec<u8>> = (1..whole6.len()).map(|length| whole6[..length].to_vec()).collect();
+    malformed.extend((1..whole.len()).map(|length| whole[..length].to_vec()));
+    malformed
+        .extend((0..16).filter(|version| *version != 4).map(|version| [vec![version << 4], vec![0; 100]].concat()));
+    for packet in malformed {
+        let datagram = peer.sealed(&packet);
+        peer.send(&datagram);
+    }
+    let datagram = peer.sealed(&whole);
+    peer.send(&datagram);
+    assert_eq!(heard(&program), "alive");
 }
 
 #[test]
@@ -214,7 +280,7 @@ fn garbage_of_every_length_and_kind_does_no_harm() {
 
 #[test]
 fn what_a_peer_receives_are_plain_valid_packets() {
-    let (_node, program, mut peer, _) = fixture();
+    let (node, program, mut peer, _) = fixture();
     peer.shake_hands();
     let datagram = peer.sealed(&packet([10, 99, 2, 1], "hello"));
     peer.send(&datagram);
@@ -222,11 +288,23 @@ fn what_a_peer_receives_are_plain_valid_packets() {
     program.send_to(&[7; 1000], "10.99.2.1:9000").unwrap();
     let received = peer.receive();
     assert_eq!(received.len(), 1028);
-    let sum = |bytes: &[u8], start: u32| {
-        let sum = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>() + start;
-        (sum & 0xffff) + (sum >> 16)
-    };
     assert_eq!(sum(&received[..20], 0), 0xffff);
-    let whole = sum(&received[12..], 17 + 1008);
-    assert_eq!((whole & 0xffff) + (whole >> 16), 0xffff, "the checksum was computed, not left to be done");
+    assert_eq!(sum(&received[12..], u32::from(UDP) + 1008), 0xffff, "the checksum was computed, not left to be done");
+    let program = self::program(&node, NODE6);
+    program.send_to(&[7; 1000], "[fd99::2:1]:9000").unwrap();
+    let received = peer.receive();
+    assert_eq!(received.len(), 1048);
+    assert_eq!(sum(&received[8..], u32::from(UDP) + 1008), 0xffff, "so it was with IPv6");
+}
+
+#[test]
+fn an_echo_by_icmpv6_is_answered() {
+    let (_node, _program, mut peer, _) = fixture();
+    peer.shake_hands();
+    let source = "fd99::2:1".parse().unwrap();
+    let datagram = peer.sealed(&carrying(source, ICMP6, vec![128, 0, 0, 0, 1, 2, 3, 4, 5, 6], 2));
+    peer.send(&datagram);
+    let received = peer.receive();
+    assert_eq!((received[6], received[40]), (ICMP6, 129));
+    assert_eq!(received[44..], [1, 2, 3, 4, 5, 6]);
 }

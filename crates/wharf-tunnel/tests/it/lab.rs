@@ -1,12 +1,13 @@
 //! Network namespaces for a test, and work in them.
 
 use std::fs::File;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::{Command, Output, Stdio};
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use wharf_tunnel::{Config, Kernel, Peer, PublicKey, SecretKey, Tunnel};
 
@@ -67,24 +68,34 @@ pub(crate) struct Node {
     pub(crate) namespace: Namespace,
     pub(crate) key: PublicKey,
     pub(crate) underlay: IpAddr,
-    pub(crate) address: String,
+    pub(crate) number: u8,
+    /// What it is spoken to by: one of its addresses in the tunnel.
+    pub(crate) address: IpAddr,
 }
 
 impl Node {
-    /// A node with the address `10.99.NUMBER.1` in the tunnel, and a route for all of `10.99.0.0/16` into it.
+    /// A node with the addresses `10.99.NUMBER.1` and `fd99::NUMBER` in the tunnel, and routes for all of `10.99.0.0/16` and
+    /// `fd99::/64` into it. It is spoken to by IPv4.
     pub(crate) fn start(namespace: Namespace, underlay: IpAddr, number: u8) -> Node {
         let secret = SecretKey::generate();
         let key = secret.public();
         let tunnel = start(&namespace, secret);
-        let address = format!("10.99.{number}.1");
-        namespace.run(&format!("ip address add {address}/16 dev wharf1"));
-        Node { tunnel, namespace, key, underlay, address }
+        let [four, six] = addresses(number);
+        namespace.run(&format!("ip address add {four}/16 dev wharf1"));
+        namespace.run(&format!("ip address add {six}/64 dev wharf1 nodad"));
+        Node { tunnel, namespace, key, underlay, number, address: four }
+    }
+
+    /// The node, spoken to by IPv6.
+    pub(crate) fn by_ipv6(self) -> Node {
+        let [_, address] = addresses(self.number);
+        Node { address, ..self }
     }
 
     /// Whether a datagram of that many bytes reaches `other` and returns as it was, within that time.
     pub(crate) fn reaches(&self, other: &Node, length: usize, within: Duration) -> bool {
         let open = |node: &Node| {
-            let address = (node.address.clone(), 0);
+            let address = (node.address, 0);
             let socket = node.namespace.inside(move || UdpSocket::bind(address).unwrap());
             socket.set_read_timeout(Some(within)).unwrap();
             socket
@@ -100,9 +111,15 @@ impl Node {
 
     /// This node as others know it.
     pub(crate) fn as_peer(&self) -> Peer {
-        let allowed = vec![format!("{}/32", self.address).parse().unwrap()];
+        let allowed = addresses(self.number).map(IpNet::from).to_vec();
         Peer { key: self.key, endpoint: SocketAddr::new(self.underlay, PORT), allowed }
     }
+}
+
+/// The addresses of a node in the tunnel.
+fn addresses(number: u8) -> [IpAddr; 2] {
+    let six = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, number.into());
+    [Ipv4Addr::new(10, 99, number, 1).into(), six.into()]
 }
 
 /// Starts a tunnel of this process in a namespace.
