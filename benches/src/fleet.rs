@@ -120,7 +120,9 @@ pub(crate) async fn measure(wharf: &Path, sim: &Path, size: Size) -> anyhow::Res
     let mut add = |what: &str, figure: f64, unit| rows.push(Row::single(&format!("{of}: {what}"), figure, unit));
 
     let began = Instant::now();
-    let manager = Manager::start(wharf, folder.path(), &format!("file://{}", simulated.discovery.display()))?;
+    // Simulated engines run no agents.
+    let discovery = format!("file://{}", simulated.discovery.display());
+    let manager = Manager::start(wharf, folder.path(), &discovery, &["--no-agents"])?;
     let fleet = Client::new(manager.endpoint());
     let everything = size.engines * size.containers;
     healthy(&fleet, size, everything).await?;

@@ -91,7 +91,7 @@ fn on_real_engines(options: &Options, runtime: &tokio::runtime::Runtime) -> anyh
     Lab::down(&name)?;
     let engines = Engines(Lab::up(name, 3, |_| {})?);
     let folder = tempfile::tempdir()?;
-    let manager = Manager::start(&options.wharf, folder.path(), &engines.0.discovery())?;
+    let manager = Manager::start(&options.wharf, folder.path(), &engines.0.discovery(), &[])?;
     let nodes = engines.0.nodes()?;
     load_busybox(&nodes[0].endpoint)?;
     let direct: Vec<_> =

@@ -55,7 +55,7 @@ pub(crate) fn measure(options: &Options, runtime: &Runtime) -> anyhow::Result<Ve
     Lab::down(&name)?;
     let lab = Engines(Lab::up(name, 3, |_| {})?);
     let folder = tempfile::tempdir()?;
-    let manager = Manager::start(&options.wharf, folder.path(), &lab.0.discovery())?;
+    let manager = Manager::start(&options.wharf, folder.path(), &lab.0.discovery(), &[])?;
     load_busybox(&manager.endpoint().to_string())?;
     let nodes = lab.0.nodes()?;
     let engines = nodes.iter().map(|node| Ok(Api { runtime, client: Client::new(node.endpoint.parse()?) }));

@@ -19,14 +19,15 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    /// Starts it and waits until it serves.
-    pub(crate) fn start(binary: &Path, folder: &Path, discovery: &str) -> anyhow::Result<Self> {
+    /// Starts it, with `more` options, and waits until it serves.
+    pub(crate) fn start(binary: &Path, folder: &Path, discovery: &str, more: &[&str]) -> anyhow::Result<Self> {
         let socket = folder.join("docker.sock");
         // It goes with the bench, however that ends.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .arg(binary)
             .args(["serve", "--data", &folder.join("data").display().to_string()])
+            .args(more)
             .args(["--host", &format!("unix://{}", socket.display()), discovery])
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(folder.join("log"))?)

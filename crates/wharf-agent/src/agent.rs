@@ -2,18 +2,20 @@
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use ipnet::IpNet;
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 use wharf_engine::Client;
+use wharf_model::Pairing;
 use wharf_protocol::{PROBED_PATH, Probe, Probed, REPORT_PATH, Report, State, Update};
 
 use crate::{
@@ -252,14 +254,18 @@ impl Agent {
         };
         let mut wires = false;
         let now = Instant::now();
+        let six = self.state.networks.values().any(|network| network.range6.is_some());
         for change in &changes {
-            wires |= !matches!(change, Update::Container(..) | Update::ContainerGone(_));
+            // Of containers only IPv6 addresses are wired one by one.
+            wires |= six || !matches!(change, Update::Container(..) | Update::ContainerGone(_));
             self.name(change, now);
         }
         if wires || self.rewired == 0 {
             self.rewired = self.synced;
             self.listen();
-            let state = State { containers: Default::default(), ..self.state.clone() };
+            let containers = if six { self.state.containers.clone() } else { Default::default() };
+            let State { me, peers, networks, .. } = &self.state;
+            let state = State { me: me.clone(), peers: peers.clone(), networks: networks.clone(), containers };
             self.want.send_replace(Wanted { number: self.synced, state: Some(state) });
         }
     }
@@ -269,12 +275,36 @@ impl Agent {
             Update::Network(id, network) => self.table.put_network(names::Network {
                 id: names::NetworkId(id.as_str().into()),
                 name: network.name.as_str().into(),
-                range: network.range,
+                ranges: [Some(network.range.into()), network.range6.map(IpNet::from)].into_iter().flatten().collect(),
             }),
             Update::NetworkGone(id) => self.table.drop_network(&names::NetworkId(id.as_str().into())),
-            Update::Container(id, container) => self.table.put_container(named(id, container), now),
+            Update::Container(id, container) => self.table.put_container(self.named(id, container), now),
             Update::ContainerGone(id) => self.table.drop_container(id, now),
             _ => {}
+        }
+    }
+
+    fn named(&self, id: &str, container: &wharf_protocol::Container) -> names::Container {
+        let endpoint = |endpoint: &wharf_protocol::Endpoint| {
+            let six = self.state.networks.get(&endpoint.network).and_then(|network| six(network, endpoint));
+            names::Endpoint {
+                network: names::NetworkId(endpoint.network.as_str().into()),
+                addresses: [Some(endpoint.address), six.map(IpAddr::V6)].into_iter().flatten().collect(),
+                aliases: endpoint.aliases.iter().map(|alias| alias.as_str().into()).collect(),
+                links: endpoint
+                    .links
+                    .iter()
+                    .map(|(target, alias)| (target.as_str().into(), alias.as_str().into()))
+                    .collect(),
+            }
+        };
+        names::Container {
+            id: id.into(),
+            name: container.name.as_str().into(),
+            up: container.up,
+            local_addresses: container.local.clone(),
+            upstreams: container.dns.clone(),
+            endpoints: container.endpoints.iter().map(endpoint).collect(),
         }
     }
 
@@ -363,19 +393,9 @@ fn until(time: SystemTime) -> Duration {
     time.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-fn named(id: &str, container: &wharf_protocol::Container) -> names::Container {
-    let endpoint = |endpoint: &wharf_protocol::Endpoint| names::Endpoint {
-        network: names::NetworkId(endpoint.network.as_str().into()),
-        addresses: vec![endpoint.address],
-        aliases: endpoint.aliases.iter().map(|alias| alias.as_str().into()).collect(),
-        links: endpoint.links.iter().map(|(target, alias)| (target.as_str().into(), alias.as_str().into())).collect(),
-    };
-    names::Container {
-        id: id.into(),
-        name: container.name.as_str().into(),
-        up: container.up,
-        local_addresses: container.local.clone(),
-        upstreams: container.dns.clone(),
-        endpoints: container.endpoints.iter().map(endpoint).collect(),
-    }
+/// The IPv6 address of a container on a network that has such.
+pub(crate) fn six(network: &wharf_protocol::Network, endpoint: &wharf_protocol::Endpoint) -> Option<Ipv6Addr> {
+    let IpAddr::V4(address) = endpoint.address else { return None };
+    let pairing = Pairing::new(network.range, network.range6?)?;
+    network.range.contains(&address).then(|| pairing.six(address))
 }

@@ -7,7 +7,7 @@
 mod cache;
 mod dice;
 mod forwarder;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 mod fuzzing;
 mod message;
 mod quota;
@@ -21,7 +21,7 @@ mod testing;
 mod upstream;
 mod wire;
 
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub use self::fuzzing::fuzz;
 pub use self::{
     server::{Config, Server},

@@ -1,22 +1,24 @@
 //! One task that keeps the kernel in step with the latest wish, and the encrypted tunnel with its peers.
 
 use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
     time::Duration,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use rustix::fs::{FileType, Mode};
 use tokio::{
     sync::{mpsc, watch},
     time::MissedTickBehavior,
 };
+use wharf_model::Pairing;
 use wharf_protocol::{SECURE_PORT, State, VXLAN_PORT};
 use wharf_tunnel::{Kernel, SecretKey, Tunnel};
 
 use crate::{
+    agent::six,
     credentials::{self, write},
     wire::{Facts, Host, Network, Peer, SECURE_TUNNEL, Wire, Wish, facts},
 };
@@ -199,34 +201,60 @@ fn have_tun_device() -> std::io::Result<()> {
 }
 
 fn peers(state: &State) -> Vec<wharf_tunnel::Peer> {
-    let mut allowed: BTreeMap<u32, Vec<Ipv4Net>> = BTreeMap::new();
+    let mut allowed: BTreeMap<u32, Vec<IpNet>> = BTreeMap::new();
     for network in state.networks.values().filter(|network| network.encrypted) {
-        for (slice, node) in &network.slices {
-            allowed.entry(*node).or_default().push(*slice);
+        for (slice, node) in slices(network) {
+            allowed.entry(node).or_default().push(slice);
         }
     }
     let peer = |(node, peer): (&u32, &wharf_protocol::Peer)| {
         let mut allowed = allowed.remove(node)?;
-        allowed.push(peer.tunnel_address.into());
+        allowed.push(IpAddr::V4(peer.tunnel_address).into());
         let endpoint = SocketAddr::new(peer.underlay.into(), SECURE_PORT);
         Some(wharf_tunnel::Peer { key: peer.key.parse().ok()?, endpoint, allowed })
     };
     state.peers.iter().filter_map(peer).collect()
 }
 
+/// A network's blocks of either family, and whose they are.
+fn slices(network: &wharf_protocol::Network) -> impl Iterator<Item = (IpNet, u32)> {
+    let pairing = network.range6.and_then(|range6| Pairing::new(network.range, range6));
+    network.slices.iter().flat_map(move |(slice, node)| {
+        let six = pairing.map(|pairing| IpNet::from(pairing.six_block(*slice)));
+        [Some(IpNet::from(*slice)), six].into_iter().flatten().map(|slice| (slice, *node))
+    })
+}
+
+/// The IPv6 addresses of other nodes' containers, by network.
+fn neighbours(state: &State, me: u32) -> BTreeMap<&str, BTreeSet<Ipv6Addr>> {
+    let mut neighbours: BTreeMap<&str, BTreeSet<Ipv6Addr>> = BTreeMap::new();
+    for container in state.containers.values().filter(|container| container.node != me && container.up) {
+        for endpoint in &container.endpoints {
+            let Some(network) = state.networks.get(&endpoint.network) else { continue };
+            if let Some(address) = six(network, endpoint) {
+                neighbours.entry(&endpoint.network).or_default().insert(address);
+            }
+        }
+    }
+    neighbours
+}
+
 /// What the kernel is to look like; `None` before the node's own place is known.
 fn wish(state: &State, facts: &Facts, secure: bool) -> Option<Wish> {
     let me = state.me.as_ref()?;
+    let mut neighbours = neighbours(state, me.node);
     let networks = state.networks.iter().map(|(id, network)| {
-        let (own, remote): (BTreeMap<Ipv4Net, u32>, BTreeMap<_, _>) =
-            network.slices.iter().partition(|(_, node)| **node == me.node);
+        let (own, remote): (BTreeMap<IpNet, u32>, BTreeMap<_, _>) =
+            slices(network).partition(|(_, node)| *node == me.node);
         let wanted = Network {
             bridge: network.bridge.clone(),
             range: network.range,
+            range6: network.range6,
             internal: network.internal,
             encrypted: network.encrypted,
             own: own.into_keys().collect(),
             remote,
+            neighbours: neighbours.remove(id.as_str()).unwrap_or_default(),
         };
         (id.clone(), wanted)
     });

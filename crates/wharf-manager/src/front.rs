@@ -46,5 +46,5 @@ pub(crate) use self::{
     serve::serve,
     transfer::Transfers,
 };
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use self::{dispatch::captured, hijack::rewritten};

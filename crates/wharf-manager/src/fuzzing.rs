@@ -9,6 +9,7 @@ use crate::{
     API_NEWEST, Error,
     create::CreateRequest,
     front,
+    networks::Wiring,
     testing::{NOW, container, fleet, image, node},
     view::{
         self,
@@ -61,16 +62,16 @@ pub fn lists(query: &str) {
     check(view::volumes::ListQuery::parse(&query).and_then(|query| view::volumes::list(snapshot, &query)));
     check(view::events::EventQuery::parse(&query).map(|_| b"[]".to_vec()));
     if let Ok(filters) = Filters::parse(query.get("filters").unwrap_or("")) {
-        assert_eq!(Filters::parse(&filters.to_json()), Ok(filters.clone()), "filters read back");
+        assert_eq!(Filters::parse(&filters.to_json()), Ok(filters), "filters read back");
     }
 }
 
 /// A create's body: if it is taken, each engine gets an object with all that the client sent that Wharf does not know.
 pub fn create(body: &[u8]) {
-    let Ok(request) = CreateRequest::parse(body, Some("name"), None, &FLEET) else { return };
+    let Ok(request) = CreateRequest::parse(body, Some("name"), None, &FLEET, None) else { return };
     let sent: Map<String, Value> = serde_json::from_slice(body).expect("it has been read");
     for node in FLEET.nodes() {
-        let passed = request.for_engine(node, &[("label", "value".to_owned())]);
+        let passed = request.for_engine(node, &[("label", "value".to_owned())], &Wiring::default(), &[]);
         let passed: Map<String, Value> = serde_json::from_str(&passed.body).expect("an engine gets JSON");
         for (key, value) in sent.iter().filter(|(key, _)| key.starts_with('X')) {
             assert_eq!(passed.get(key), Some(value), "what is unknown survives");

@@ -7,7 +7,8 @@ mod create;
 mod error;
 mod fleet;
 mod front;
-#[cfg(fuzzing)]
+// In tests, too, so that the compiler sees it whenever it sees what it calls.
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod lines;
 mod manager;

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use wharf_model::{FleetNetwork, NetworkId, NodeId, Snapshot};
 use wharf_plan::addresses::{self, Pool};
 
@@ -113,17 +113,16 @@ impl Networks {
         let _changing = inner.changing.lock().await;
         let snapshot = inner.fleet.snapshot();
         let taken = self.taken(&snapshot);
+        let free_of_others = |range: IpNet| match taken.iter().find(|(other, _)| addresses::overlap(other, &range)) {
+            Some((other, whose)) => Err(Error::forbidden(format!(
+                "Pool overlaps with other one on this address space: {range} and {other}, {whose}"
+            ))),
+            None => Ok(()),
+        };
         let range = match new.range {
-            Some(range) => match taken.iter().find(|(other, _)| addresses::overlap(other, &range)) {
-                Some((other, whose)) => {
-                    return Err(Error::forbidden(format!(
-                        "Pool overlaps with other one on this address space: {range} and {other}, {whose}"
-                    )));
-                }
-                None => range,
-            },
+            Some(range) => range,
             None => {
-                let taken: Vec<_> = taken.into_iter().map(|(range, _)| range).collect();
+                let taken: Vec<_> = taken.iter().map(|(range, _)| *range).collect();
                 let free = addresses::free_range(&inner.pools, &taken);
                 free.ok_or_else(|| Error::forbidden(self.exhausted(&snapshot)))?
             }
@@ -139,7 +138,9 @@ impl Networks {
             Some(mtu) => mtu,
             None => carried,
         };
-        let network = Arc::new(new.network(range, mtu));
+        let network = Arc::new(new.network(range, mtu)?);
+        free_of_others(range.into())?;
+        network.range6.map_or(Ok(()), |range6| free_of_others(range6.into()))?;
         inner.records.create_network(&network).await?;
         inner.fleet.put_network(Arc::clone(&network)).await;
         self.tell(&network, "create");
@@ -224,9 +225,13 @@ impl Networks {
     }
 
     /// Ranges that a new network must keep away from, and whose they are.
-    fn taken(&self, snapshot: &Snapshot) -> Vec<(Ipv4Net, String)> {
-        let of_fleet = snapshot.fleet_networks().map(|network| (network.range, format!("of network {}", network.name)));
-        let nodes = addresses::node_block(&self.0.pools).map(|block| (block, "of the nodes' own addresses".to_owned()));
+    fn taken(&self, snapshot: &Snapshot) -> Vec<(IpNet, String)> {
+        let of_fleet = snapshot.fleet_networks().flat_map(|network| {
+            let ranges = [Some(network.range.into()), network.range6.map(IpNet::from)].into_iter().flatten();
+            ranges.map(|range| (range, format!("of network {}", network.name)))
+        });
+        let nodes =
+            addresses::node_block(&self.0.pools).map(|block| (block.into(), "of the nodes' own addresses".to_owned()));
         let of_engines = snapshot.nodes().flat_map(|node| {
             let networks = node.networks.values().filter(|network| network.fleet.is_none());
             let ranges = networks.flat_map(|network| {

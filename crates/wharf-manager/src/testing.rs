@@ -64,6 +64,7 @@ pub(crate) fn node(id: u32, images: Vec<Image>) -> Node {
         api: ApiVersion::new(1, 41),
         min_api: ApiVersion::new(1, 12),
         total: Resources { cpus: Cpus::from_cores(4), memory: ByteSize(8 << 30) },
+        nftables: false,
         labels: [("ostype".into(), "linux".into()), ("architecture".into(), "x86_64".into())].into(),
     }));
     node.images = images.into_iter().map(|image| (image.id, Arc::new(image))).collect();

@@ -1,11 +1,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
-use crate::{NetworkId, NodeId, Timestamp};
+use crate::{NetworkId, NodeId, Pairing, Timestamp};
 
 /// The label by which an engine's network is known as a part of a fleet network; it says that network's id.
 pub const FLEET_NETWORK_LABEL: &str = "wharf.network";
@@ -48,6 +48,10 @@ pub struct FleetNetwork {
     /// The gateway that was asked for: every node answers to it, as packets to a gateway never leave the node. `None`: each
     /// node has one of its own, the first address of its first slice.
     pub gateway: Option<Ipv4Addr>,
+    /// Its IPv6 addresses, if it has any; see [`Pairing`] for who has which.
+    pub range6: Option<Ipv6Net>,
+    /// The IPv6 gateway that was asked for; `None`: what goes with each node's IPv4 gateway.
+    pub gateway6: Option<Ipv6Addr>,
     /// Addresses that no container gets, by the names that they were given.
     pub reserved: BTreeMap<Box<str>, Ipv4Addr>,
     /// Whether its containers reach nothing else.
@@ -65,6 +69,41 @@ pub struct FleetNetwork {
 }
 
 impl FleetNetwork {
+    /// A network that nothing was asked of but a name.
+    pub fn new(id: NetworkId, name: &str, range: Ipv4Net, mtu: u32) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            driver: "".into(),
+            created: Timestamp::default(),
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+            range,
+            ip_range: None,
+            gateway: None,
+            range6: None,
+            gateway6: None,
+            reserved: BTreeMap::new(),
+            internal: false,
+            attachable: false,
+            encrypted: false,
+            mtu,
+            slices: BTreeMap::new(),
+            gateways: BTreeMap::new(),
+        }
+    }
+
+    /// Which IPv6 address goes with which IPv4 address; `None` if it has none.
+    pub fn pairing(&self) -> Option<Pairing> {
+        Pairing::new(self.range, self.range6?)
+    }
+
+    /// The IPv6 address by which a node's containers reach it on this network.
+    pub fn gateway6_on(&self, node: NodeId) -> Option<Ipv6Addr> {
+        let pairing = self.pairing()?;
+        self.gateway6.or_else(|| self.gateway_on(node).map(|gateway| pairing.six(gateway)))
+    }
+
     /// The driver as clients see it.
     pub fn shown_driver(&self) -> &str {
         if self.driver.is_empty() { "overlay" } else { &self.driver }
@@ -129,6 +168,7 @@ impl FleetNetwork {
         self.range.contains(&address)
             && !ends(self.range)
             && self.gateway != Some(address)
+            && (self.gateway6.is_none() || self.pairing().map(|pairing| pairing.six(address)) != self.gateway6)
             && !self.reserved.values().any(|reserved| *reserved == address)
             && in_slice.is_none_or(|(slice, node)| !ends(slice) && self.gateway_on(node) != Some(address))
     }
@@ -154,24 +194,7 @@ mod tests {
     use super::*;
 
     fn network(range: &str) -> FleetNetwork {
-        FleetNetwork {
-            id: NetworkId::from_bytes([0xab; 32]),
-            name: "blue".into(),
-            driver: "".into(),
-            created: Timestamp::default(),
-            labels: BTreeMap::new(),
-            options: BTreeMap::new(),
-            range: range.parse().unwrap(),
-            ip_range: None,
-            gateway: None,
-            reserved: BTreeMap::new(),
-            internal: false,
-            attachable: false,
-            encrypted: false,
-            mtu: 1370,
-            slices: BTreeMap::new(),
-            gateways: BTreeMap::new(),
-        }
+        FleetNetwork::new(NetworkId::from_bytes([0xab; 32]), "blue", range.parse().unwrap(), 1370)
     }
 
     #[test]

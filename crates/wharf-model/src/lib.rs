@@ -12,6 +12,7 @@ mod id;
 mod labels;
 mod load;
 mod node;
+mod pairing;
 mod resource;
 mod snapshot;
 mod time;
@@ -47,6 +48,7 @@ pub use crate::{
         Agent, ApiVersion, BUILT_IN_LABELS, Engine, Health, Image, Network, Node, PREDEFINED_NETWORKS,
         ParseApiVersionError, Volume,
     },
+    pairing::Pairing,
     resource::{Cpus, Resources},
     snapshot::{Ambiguous, Reservation, Resolution, Snapshot},
     time::Timestamp,

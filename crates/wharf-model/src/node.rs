@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use imbl::OrdMap;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::{
     Attachment, Container, ContainerId, Endpoint, ImageId, Labels, Load, NetworkId, NodeId, Resources, Timestamp,
@@ -151,7 +151,7 @@ pub struct Agent {
     /// The host's own DNS servers.
     pub resolvers: Vec<IpAddr>,
     /// Where the host's own routes lead.
-    pub routes: Vec<Ipv4Net>,
+    pub routes: Vec<IpNet>,
     /// By how many seconds its clock is ahead of the manager's.
     pub clock_skew: i64,
     /// What it could not do, for people.
@@ -173,6 +173,8 @@ pub struct Engine {
     pub min_api: ApiVersion,
     /// What its host has.
     pub total: Resources,
+    /// Whether it keeps its networks apart with nftables, where no rule of another program's can let anything in.
+    pub nftables: bool,
     /// Its own labels and the built-in ones (`storagedriver`, `kernelversion`, `operatingsystem`, `ostype`,
     /// `architecture`), which they cannot override.
     pub labels: BTreeMap<Box<str>, Box<str>>,

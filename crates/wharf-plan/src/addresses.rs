@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use wharf_model::{FleetNetwork, NodeId};
 
 /// Ranges for networks that ask for none, all of one size: `10.192.0.0/11:16` is every /16 of 10.192.0.0/11.
@@ -59,15 +59,18 @@ pub fn node_address(pools: &[Pool], node: NodeId) -> Option<Ipv4Addr> {
 }
 
 /// Whether two ranges have an address in common.
-pub fn overlap(one: &Ipv4Net, other: &Ipv4Net) -> bool {
+pub fn overlap(one: &IpNet, other: &IpNet) -> bool {
     one.contains(other) || other.contains(one)
 }
 
 /// The first range of the pools that overlaps with nothing that is taken; `None` if they are exhausted.
-pub fn free_range(pools: &[Pool], taken: &[Ipv4Net]) -> Option<Ipv4Net> {
-    let nodes = node_block(pools)?;
+pub fn free_range(pools: &[Pool], taken: &[IpNet]) -> Option<Ipv4Net> {
+    let nodes = node_block(pools)?.into();
     let mut ranges = pools.iter().flat_map(|pool| pool.base.subnets(pool.size).into_iter().flatten());
-    ranges.find(|range| !overlap(range, &nodes) && !taken.iter().any(|taken| overlap(range, taken)))
+    ranges.find(|range| {
+        let range = IpNet::from(*range);
+        !overlap(&range, &nodes) && !taken.iter().any(|taken| overlap(&range, taken))
+    })
 }
 
 /// The first block of a network that no node has; `None` if all have an owner.
@@ -105,32 +108,15 @@ pub fn free_address(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
-    use wharf_model::{NetworkId, Timestamp};
+    use wharf_model::NetworkId;
 
     use super::*;
 
     fn network(range: Ipv4Net) -> FleetNetwork {
-        FleetNetwork {
-            id: NetworkId::MIN,
-            name: "blue".into(),
-            driver: "".into(),
-            created: Timestamp::default(),
-            labels: BTreeMap::new(),
-            options: BTreeMap::new(),
-            range,
-            ip_range: None,
-            gateway: None,
-            reserved: BTreeMap::new(),
-            internal: false,
-            attachable: false,
-            encrypted: false,
-            mtu: 1370,
-            slices: BTreeMap::new(),
-            gateways: BTreeMap::new(),
-        }
+        FleetNetwork::new(NetworkId::MIN, "blue", range, 1370)
     }
 
     #[test]
@@ -147,8 +133,8 @@ mod tests {
         assert_eq!(free_range(&default_pools(), &taken), Some("10.195.0.0/16".parse().unwrap()));
         let mut count = 0;
         while let Some(range) = free_range(&default_pools(), &taken) {
-            assert!(!taken.iter().any(|taken| overlap(taken, &range)));
-            taken.push(range);
+            assert!(!taken.iter().any(|taken| overlap(taken, &range.into())));
+            taken.push(range.into());
             count += 1;
         }
         assert_eq!(count, 31 - 2 + 512);
@@ -204,7 +190,7 @@ mod tests {
                         let Some(address) = found else {
                             let Some(slice) = free_slice(&network) else { continue };
                             prop_assert!(network.range.contains(&slice) && network.slices.insert(slice, node).is_none());
-                            prop_assert!(network.slices.keys().filter(|other| overlap(other, &slice)).count() == 1);
+                            prop_assert!(network.slices.keys().filter(|other| overlap(&IpNet::from(**other), &slice.into())).count() == 1);
                             continue;
                         };
                         prop_assert!(!taken.contains(&address));

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// An agent asks to be taken in.
@@ -61,7 +61,7 @@ pub struct Report {
     /// The host's own DNS servers.
     pub resolvers: Vec<IpAddr>,
     /// Where the host's own routes lead.
-    pub routes: Vec<Ipv4Net>,
+    pub routes: Vec<IpNet>,
     /// What waits for something that is not there yet, for people.
     pub waiting: Vec<String>,
     /// What could not be done, for people.

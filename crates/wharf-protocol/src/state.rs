@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// A line that a manager sends.
@@ -74,6 +74,9 @@ pub struct Network {
     pub name: String,
     /// All of its addresses.
     pub range: Ipv4Net,
+    /// Its IPv6 addresses, if it has any; they go in pairs with the others (`wharf_model::Pairing`).
+    #[serde(default)]
+    pub range6: Option<Ipv6Net>,
     /// The bridge that the engine makes for it.
     pub bridge: String,
     /// This node's gateway on it.
@@ -237,6 +240,7 @@ mod tests {
         let network = Network {
             name: "blue".to_owned(),
             range: "10.0.0.0/16".parse().unwrap(),
+            range6: None,
             bridge: "wh-1".to_owned(),
             gateway: Ipv4Addr::new(10, 0, 0, 1),
             internal: false,

@@ -17,7 +17,7 @@ const ASKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 192, 0, 1));
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let (table, id) = (Table::new(), NetworkId::from("n1"));
     if let Ok(range) = "10.192.0.0/16".parse() {
-        table.put_network(Network { id: id.clone(), name: "blue".into(), range });
+        table.put_network(Network { id: id.clone(), name: "blue".into(), ranges: vec![range] });
     }
     for number in 1..=40u8 {
         let endpoint = Endpoint {

@@ -18,7 +18,7 @@ use std::{
 };
 
 use hickory_proto::rr::RecordType;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tokio::time::Instant;
 
 use self::{index::Index, lookup::Lookup};
@@ -34,8 +34,8 @@ pub struct Network {
     pub id: NetworkId,
     /// What users call it: `NAME.NETWORK` ends in it.
     pub name: Arc<str>,
-    /// All its addresses, on whatever node.
-    pub range: Ipv4Net,
+    /// All its addresses, on whatever node: a range of IPv4, perhaps another of IPv6.
+    pub ranges: Vec<IpNet>,
 }
 
 /// A container of the fleet.

@@ -22,7 +22,7 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 
 /// A network whose id is its name with `net-` before.
 pub(crate) fn network(name: &str, range: &str) -> Network {
-    Network { id: network_id(name), name: name.into(), range: range.parse().unwrap() }
+    Network { id: network_id(name), name: name.into(), ranges: vec![range.parse().unwrap()] }
 }
 
 pub(crate) fn network_id(name: &str) -> NetworkId {

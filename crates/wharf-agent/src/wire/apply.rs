@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use futures_util::stream::{self, StreamExt};
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -22,6 +23,9 @@ use crate::wire::wish::{PLAIN_TUNNEL, ROUTE_PROTOCOL, TUNNEL_VNI};
 
 /// Requests under way at once: enough that the kernel never waits for us, few enough that its answers fit the socket.
 const CONCURRENT_REQUESTS: usize = 32;
+
+/// The prefix of link-local addresses (RFC 4291 §2.5.6).
+const LINK_PREFIX: u8 = 64;
 
 /// Performs steps one after the other, each knowing the devices that those before it made.
 pub(crate) async fn in_order(handle: &Handle, steps: &[Step], report: &mut Report) {
@@ -62,7 +66,14 @@ pub(crate) async fn at_once(handle: &Handle, links: &BTreeMap<String, Link>, ste
 }
 
 fn is_removal(step: &Step) -> bool {
-    matches!(step, Step::RemoveRoute(_) | Step::RemoveNeighbour { .. } | Step::RemoveForwarding { .. })
+    matches!(
+        step,
+        Step::RemoveRoute(_)
+            | Step::RemoveNeighbour { .. }
+            | Step::RemoveForwarding { .. }
+            | Step::RemoveProxy { .. }
+            | Step::RemoveLinkLocal { .. }
+    )
 }
 
 async fn record(handle: &Handle, step: &Step, result: io::Result<()>, report: &mut Report) {
@@ -122,16 +133,41 @@ async fn perform(handle: &Handle, links: &BTreeMap<String, Link>, step: &Step) -
             let request = handle.address().add(index, IpAddr::V4(address.addr()), address.prefix_len());
             request.execute().await.map_err(io_error)
         }
-        Step::RemoveAddress { device, address } => remove_address(handle, index_of(links, device)?, *address).await,
+        Step::RemoveAddress { device, address } => {
+            remove_address(handle, index_of(links, device)?, (*address).into()).await
+        }
+        Step::AddLinkLocal { device, address } => {
+            let mut request = handle.address().add(index_of(links, device)?, IpAddr::V6(*address), LINK_PREFIX);
+            request.message_mut().header.flags = AddressHeaderFlags::Nodad;
+            request.execute().await.map_err(io_error)
+        }
+        Step::RemoveLinkLocal { device, address } => {
+            remove_address(handle, index_of(links, device)?, IpNet::new_assert(IpAddr::V6(*address), LINK_PREFIX)).await
+        }
         Step::AddRoute(route) => {
-            let message = route_message(route, index_of(links, &route.device)?);
+            let message = route_message(route, index_of(links, &route.device)?)?;
             handle.route().add(message).execute().await.map_err(io_error)
         }
         Step::ReplaceRoute(route) => {
-            let message = route_message(route, index_of(links, &route.device)?);
+            let message = route_message(route, index_of(links, &route.device)?)?;
             handle.route().add(message).replace().execute().await.map_err(io_error)
         }
-        Step::RemoveRoute(stale) => handle.route().del(stale_message(stale)).execute().await.map_err(io_error),
+        Step::RemoveRoute(stale) => {
+            let message = stale_message(stale)?;
+            handle.route().del(message).execute().await.map_err(io_error)
+        }
+        Step::SetProxy { device, address } => {
+            let request = handle.neighbours().add(index_of(links, device)?, IpAddr::V6(*address));
+            request.flags(NeighbourFlags::Proxy).replace().execute().await.map_err(io_error)
+        }
+        Step::RemoveProxy { device, address } => {
+            let mut message = NeighbourMessage::default();
+            message.header.family = AddressFamily::Inet6;
+            message.header.ifindex = index_of(links, device)?;
+            message.header.flags = NeighbourFlags::Proxy;
+            message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet6(*address)));
+            handle.neighbours().del(message).execute().await.map_err(io_error)
+        }
         Step::SetNeighbour { .. }
         | Step::RemoveNeighbour { .. }
         | Step::SetForwarding { .. }
@@ -157,34 +193,36 @@ async fn add_tunnel(handle: &Handle, vxlan: &Vxlan) -> Result<(), rtnetlink::Err
     handle.link().add(message).execute().await
 }
 
-async fn remove_address(handle: &Handle, index: u32, address: ipnet::Ipv4Net) -> io::Result<()> {
+async fn remove_address(handle: &Handle, index: u32, address: IpNet) -> io::Result<()> {
     let mut message = netlink_packet_route::address::AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = if address.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.prefix_len = address.prefix_len();
     message.header.index = index;
-    message.attributes.push(AddressAttribute::Local(IpAddr::V4(address.addr())));
+    message.attributes.push(AddressAttribute::Local(address.addr()));
     handle.address().del(message).execute().await.map_err(io_error)
 }
 
-fn route_message(route: &Route, index: u32) -> RouteMessage {
-    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
+fn route_message(route: &Route, index: u32) -> io::Result<RouteMessage> {
+    let mut builder = RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(route.to.addr(), route.to.prefix_len())
+        .map_err(io::Error::other)?
         .output_interface(index)
         .protocol(RouteProtocol::from(ROUTE_PROTOCOL));
     builder = match route.via {
         // The next hop is on no subnet of the device: its permanent neighbour entry is what makes it reachable.
-        Some(via) => builder.gateway(via).onlink(),
+        Some(via) => builder.gateway(via).map_err(io::Error::other)?.onlink(),
         None => builder.scope(RouteScope::Link),
     };
     if let Some(source) = route.source {
-        builder = builder.pref_source(source);
+        builder = builder.pref_source(source).map_err(io::Error::other)?;
     }
-    builder.build()
+    Ok(builder.build())
 }
 
-fn stale_message(stale: &Stale) -> RouteMessage {
-    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
+fn stale_message(stale: &Stale) -> io::Result<RouteMessage> {
+    let mut builder = RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(stale.to.addr(), stale.to.prefix_len())
+        .map_err(io::Error::other)?
         .protocol(RouteProtocol::from(ROUTE_PROTOCOL))
         .priority(stale.metric)
         // The kernel takes this as "whatever its scope".
@@ -195,16 +233,16 @@ fn stale_message(stale: &Stale) -> RouteMessage {
         builder = builder.output_interface(index);
     }
     if let Some(via) = stale.via {
-        builder = builder.gateway(via);
+        builder = builder.gateway(via).map_err(io::Error::other)?;
     }
-    builder.build()
+    Ok(builder.build())
 }
 
 async fn perform_peer(handle: &Handle, tunnel: u32, step: &Step) -> Result<(), rtnetlink::Error> {
     let neighbours = handle.neighbours();
     match step {
         Step::SetNeighbour { address, mac } => {
-            let request = neighbours.add(tunnel, IpAddr::V4(*address)).link_layer_address(&mac.0);
+            let request = neighbours.add(tunnel, *address).link_layer_address(&mac.0);
             request.replace().execute().await
         }
         Step::SetForwarding { mac, to } => {
@@ -214,9 +252,13 @@ async fn perform_peer(handle: &Handle, tunnel: u32, step: &Step) -> Result<(), r
         }
         Step::RemoveNeighbour { address } => {
             let mut message = NeighbourMessage::default();
-            message.header.family = AddressFamily::Inet;
+            let (family, address) = match address {
+                IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(*address)),
+                IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(*address)),
+            };
+            message.header.family = family;
             message.header.ifindex = tunnel;
-            message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(*address)));
+            message.attributes.push(NeighbourAttribute::Destination(address));
             neighbours.del(message).execute().await
         }
         Step::RemoveForwarding { mac, to } => {

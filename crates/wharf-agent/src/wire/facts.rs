@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use futures_util::TryStreamExt;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType};
 use rtnetlink::{Handle, LinkVxlan, RouteMessageBuilder};
 use rustix::io::Errno;
@@ -40,7 +40,7 @@ pub struct Facts {
     /// That interface's name.
     pub interface: String,
     /// The host's routes and own networks, without default routes, loopback and what is ours: ranges to stay clear of.
-    pub routes: Vec<Ipv4Net>,
+    pub routes: Vec<IpNet>,
     /// The host's name servers, in its order.
     pub resolvers: Vec<IpAddr>,
     /// Whether this kernel makes VXLAN devices.
@@ -121,20 +121,27 @@ async fn way_to(handle: &Handle, target: Ipv4Addr) -> Result<Option<(Ipv4Addr, u
     Ok(source.zip(device))
 }
 
-async fn routes(handle: &Handle, ours: &BTreeSet<u32>) -> io::Result<Vec<Ipv4Net>> {
+async fn routes(handle: &Handle, ours: &BTreeSet<u32>) -> io::Result<Vec<IpNet>> {
     let mut nets = BTreeSet::new();
     for route in observe::routes(handle).await? {
         let foreign = !route.ours && route.device.is_none_or(|device| !ours.contains(&device));
-        if foreign && route.to.prefix_len() > 0 {
+        if foreign && route.to.prefix_len() > 0 && is_of_hosts(&route.to) {
             nets.insert(route.to.trunc());
         }
     }
     for (index, address) in observe::all_addresses(handle).await? {
-        if !ours.contains(&index) && !address.addr().is_loopback() {
+        if !ours.contains(&index) && is_of_hosts(&address) {
             nets.insert(address.trunc());
         }
     }
     Ok(nets.into_iter().collect())
+}
+
+/// Whether a range is of hosts, and not what every host has for itself: loopback, and one link's addresses.
+fn is_of_hosts(net: &IpNet) -> bool {
+    let address = net.addr();
+    let of_link = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local() || address.is_multicast());
+    !address.is_loopback() && !of_link
 }
 
 /// The host's name servers. An unreadable file names none: the host then has no working names either.

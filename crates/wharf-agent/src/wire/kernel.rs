@@ -12,7 +12,7 @@ use crate::wire::programs::{self, Choice, Program};
 use crate::wire::rules;
 use crate::wire::step::{Stale, Step};
 use crate::wire::watch::{self, LinkEvent};
-use crate::wire::wish::{BRIDGE_PREFIX, PLAIN_TUNNEL, SECURE_TUNNEL, Sound, Wish};
+use crate::wire::wish::{BRIDGE_PREFIX, Family, PLAIN_TUNNEL, SECURE_TUNNEL, Sound, Wish};
 use crate::wire::{apply, table::Table};
 
 /// The kernel of this node, to be made as a wish says.
@@ -24,6 +24,8 @@ pub struct Wire {
     host: Host,
     handle: Handle,
     connection: JoinHandle<()>,
+    /// Whether there may be rules of ours for IPv6: looked after at the start, and while a network has such addresses.
+    six: bool,
 }
 
 impl Drop for Wire {
@@ -48,7 +50,7 @@ impl Wire {
     pub fn new(host: Host) -> Result<Self, Error> {
         host.verify()?;
         let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Socket)?;
-        Ok(Self { host, handle, connection: tokio::spawn(connection) })
+        Ok(Self { host, handle, connection: tokio::spawn(connection), six: true })
     }
 
     /// Makes the kernel as wished, as far as it can be: a step that fails is reported and the others are done.
@@ -59,10 +61,19 @@ impl Wire {
         let mut sound = wish.sound();
         let mut report = Report::default();
         report.problems.append(&mut sound.problems);
-        self.converge_rules(wish, &sound, &mut report).await;
+        self.converge_rules(Family::V4, wish, &sound, &mut report).await;
+        let six = sound.have(Family::V6);
+        if six {
+            self.converge_rules(Family::V6, wish, &sound, &mut report).await;
+        }
         if let Err(problem) = self.converge_kernel(wish, &sound, &mut report).await {
             report.problems.push(problem);
         }
+        // They go last: as long as a tunnel has IPv6, it is guarded.
+        if self.six && !six {
+            self.remove_rules(Family::V6, &mut report).await;
+        }
+        self.six = six;
         report
     }
 
@@ -71,12 +82,21 @@ impl Wire {
     pub async fn check(&self, wish: &Wish) -> Vec<String> {
         let sound = wish.sound();
         let mut differences: Vec<String> = sound.problems.iter().map(Problem::to_string).collect();
-        let (edits, problems) = self.rule_edits(wish, &sound).await;
-        differences.extend(edits.iter().flat_map(TableEdits::texts));
-        differences.extend(problems.iter().map(Problem::to_string));
+        for family in [Family::V4, Family::V6] {
+            if family == Family::V6 && !sound.have(family) {
+                for program in programs::all(&self.host, family).await {
+                    let filter = program.save(&self.host, "filter").await.unwrap_or_default();
+                    differences.extend(self.leftovers(program, &filter).await.iter().flat_map(TableEdits::texts));
+                }
+                continue;
+            }
+            let (edits, problems) = self.rule_edits(family, wish, &sound).await;
+            differences.extend(edits.iter().flat_map(TableEdits::texts));
+            differences.extend(problems.iter().map(Problem::to_string));
+        }
         match observe(&self.handle).await {
             Ok(observed) => {
-                let plans = [plan::links(wish, &observed), plan::entries(wish, &sound, &observed)];
+                let plans = [plan::links(wish, &sound, &observed), plan::entries(wish, &sound, &observed)];
                 for Plan { steps, problems, .. } in plans {
                     differences.extend(steps.iter().map(Step::to_string));
                     differences.extend(problems.iter().map(Problem::to_string));
@@ -101,18 +121,25 @@ impl Wire {
             Err(problem) => report.problems.push(problem),
         }
         // The rules go last: as long as a device stands, it is guarded.
-        for program in programs::all(&self.host).await {
+        for family in [Family::V4, Family::V6] {
+            self.remove_rules(family, &mut report).await;
+        }
+        report
+    }
+
+    /// Removes our chains from the tables of every program that there is. One after the other: two may have the same tables.
+    async fn remove_rules(&self, family: Family, report: &mut Report) {
+        for program in programs::all(&self.host, family).await {
             for (table, chains) in rules::CHAINS {
                 match program.save(&self.host, table).await {
                     Ok(present) => {
                         let edits = present.edits_without(chains);
-                        self.restore(TableEdits { program, table, edits }, &mut report).await;
+                        self.restore(TableEdits { program, table, edits }, report).await;
                     }
                     Err(problem) => report.problems.push(problem),
                 }
             }
         }
-        report
     }
 
     /// Tells when a bridge or tunnel of ours appears, vanishes, or goes up or down: then it is time to converge.
@@ -128,7 +155,7 @@ impl Wire {
 
     async fn converge_kernel(&self, wish: &Wish, sound: &Sound<'_>, report: &mut Report) -> Result<(), Problem> {
         let mut observed = observe(&self.handle).await?;
-        let mut links = plan::links(wish, &observed);
+        let mut links = plan::links(wish, sound, &observed);
         report.problems.append(&mut links.problems);
         if !links.steps.is_empty() {
             apply::in_order(&self.handle, &links.steps, report).await;
@@ -142,8 +169,8 @@ impl Wire {
         Ok(())
     }
 
-    async fn converge_rules(&self, wish: &Wish, sound: &Sound<'_>, report: &mut Report) {
-        let (edits, mut problems) = self.rule_edits(wish, sound).await;
+    async fn converge_rules(&self, family: Family, wish: &Wish, sound: &Sound<'_>, report: &mut Report) {
+        let (edits, mut problems) = self.rule_edits(family, wish, sound).await;
         report.problems.append(&mut problems);
         for table in edits {
             self.restore(table, report).await;
@@ -161,17 +188,17 @@ impl Wire {
     }
 
     /// The edits that lead to the wished rules, and those that remove our rules from where the engine is not.
-    async fn rule_edits(&self, wish: &Wish, sound: &Sound<'_>) -> (Vec<TableEdits>, Vec<Problem>) {
-        let Choice { program, filter, others } = match programs::choose(&self.host).await {
+    async fn rule_edits(&self, family: Family, wish: &Wish, sound: &Sound<'_>) -> (Vec<TableEdits>, Vec<Problem>) {
+        let Choice { program, filter, others } = match programs::choose(&self.host, family).await {
             Ok(choice) => choice,
             Err(problem) => return (Vec::new(), vec![problem]),
         };
         let mut problems = Vec::new();
-        let edits = filter.edits_towards(&rules::filter(wish, sound, &filter));
+        let edits = filter.edits_towards(&rules::filter(family, wish, sound, &filter));
         let mut tables = vec![TableEdits { program, table: "filter", edits }];
         match program.save(&self.host, "nat").await {
             Ok(nat) => {
-                let edits = nat.edits_towards(&rules::nat(sound, &nat));
+                let edits = nat.edits_towards(&rules::nat(family, sound, &nat));
                 tables.push(TableEdits { program, table: "nat", edits });
             }
             Err(problem) => problems.push(problem),

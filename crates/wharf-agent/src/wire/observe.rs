@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::{Stream, TryStreamExt};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
@@ -16,7 +16,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 use crate::wire::host::read_setting;
 use crate::wire::problem::{Problem, io_error};
 use crate::wire::step::Mac;
-use crate::wire::wish::{BRIDGE_PREFIX, PLAIN_TUNNEL, ROUTE_PROTOCOL, SECURE_TUNNEL};
+use crate::wire::wish::{BRIDGE_PREFIX, Family, PLAIN_TUNNEL, ROUTE_PROTOCOL, SECURE_TUNNEL};
 
 /// The kernel's state, as far as it concerns a wish.
 #[derive(Debug, Default)]
@@ -24,16 +24,20 @@ pub(crate) struct Observed {
     pub(crate) links: BTreeMap<String, Link>,
     /// The IPv4 addresses of our tunnel devices, by device.
     pub(crate) addresses: BTreeMap<String, BTreeSet<Ipv4Net>>,
-    /// The IPv4 routes of the main table.
+    /// The link-local addresses (IPv6), with the indexes of their devices.
+    pub(crate) link_local: BTreeSet<(u32, Ipv6Addr)>,
+    /// The routes of the main table.
     pub(crate) routes: Vec<KernelRoute>,
     /// The permanent neighbours on the VXLAN device.
-    pub(crate) neighbours: BTreeMap<Ipv4Addr, Vec<u8>>,
+    pub(crate) neighbours: BTreeMap<IpAddr, Vec<u8>>,
+    /// The IPv6 addresses that devices answer for, with the devices' indexes.
+    pub(crate) proxies: BTreeSet<(u32, Ipv6Addr)>,
     /// The forwarding entries of the VXLAN device.
     pub(crate) forwarding: BTreeSet<(Mac, Option<Ipv4Addr>)>,
     /// The kernel settings of our bridges and devices that exist.
     pub(crate) settings: BTreeMap<String, String>,
     /// What [`bridge_settings`] are to be on a bridge that is given back.
-    pub(crate) bridge_defaults: [String; 2],
+    pub(crate) bridge_defaults: [String; 4],
 }
 
 /// One network device.
@@ -60,11 +64,11 @@ pub(crate) struct VxlanLink {
 /// One route of the main table.
 #[derive(Debug, Clone)]
 pub(crate) struct KernelRoute {
-    pub(crate) to: Ipv4Net,
+    pub(crate) to: IpNet,
     pub(crate) ours: bool,
     pub(crate) device: Option<u32>,
-    pub(crate) via: Option<Ipv4Addr>,
-    pub(crate) source: Option<Ipv4Addr>,
+    pub(crate) via: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
     pub(crate) metric: u32,
     pub(crate) unicast: bool,
 }
@@ -83,11 +87,16 @@ impl Observed {
 /// The first dump that the kernel does not answer, as a plan over half a picture would remove what it cannot see.
 pub(crate) async fn observe(handle: &Handle) -> Result<Observed, Problem> {
     let mut observed = Observed { links: links(handle).await.map_err(unreadable("the links"))?, ..Observed::default() };
-    observed.addresses = addresses(handle, &observed.links).await.map_err(unreadable("the addresses"))?;
+    let addresses = all_addresses(handle).await.map_err(unreadable("the addresses"))?;
+    observed.addresses = of_tunnels(&addresses, &observed.links);
+    observed.link_local = addresses.iter().filter_map(link_local).collect();
     observed.routes = routes(handle).await.map_err(unreadable("the routes"))?;
     if let Some(tunnel) = observed.links.get(PLAIN_TUNNEL) {
         observed.neighbours = neighbours(handle, tunnel.index).await.map_err(unreadable("the neighbours"))?;
         observed.forwarding = forwarding(handle, tunnel.index).await.map_err(unreadable("the forwarding entries"))?;
+    }
+    if observed.links.keys().any(|name| name.starts_with(BRIDGE_PREFIX)) {
+        observed.proxies = proxies(handle).await.map_err(unreadable("the addresses that bridges answer for"))?;
     }
     observed.settings = settings(&observed.links);
     observed.bridge_defaults = bridge_defaults();
@@ -99,33 +108,44 @@ fn unreadable(what: &'static str) -> impl Fn(io::Error) -> Problem {
 }
 
 /// The settings of a bridge that lets containers reach the whole range as if it were on their link.
-pub(crate) fn bridge_settings(bridge: &str) -> [String; 2] {
-    [format!("net/ipv4/conf/{bridge}/proxy_arp"), format!("net/ipv4/neigh/{bridge}/proxy_delay")]
+pub(crate) fn bridge_settings(bridge: &str) -> [String; 4] {
+    [
+        format!("net/ipv4/conf/{bridge}/proxy_arp"),
+        format!("net/ipv4/neigh/{bridge}/proxy_delay"),
+        format!("net/ipv6/conf/{bridge}/proxy_ndp"),
+        format!("net/ipv6/neigh/{bridge}/proxy_delay"),
+    ]
 }
 
 /// The settings of a bridge that is none of ours any more: what the namespace gives a new device.
-fn bridge_defaults() -> [String; 2] {
-    let [proxy, delay] = bridge_settings("default");
+fn bridge_defaults() -> [String; 4] {
+    let [proxy, delay, proxy6, delay6] = bridge_settings("default");
     // A namespace made later than the machine's own shows no defaults for neighbours: they are the kernel's.
-    [(proxy, "0"), (delay, KERNEL_PROXY_DELAY)]
+    [(proxy, "0"), (delay, KERNEL_PROXY_DELAY), (proxy6, "0"), (delay6, KERNEL_PROXY_DELAY)]
         .map(|(key, kernel)| read_setting(&key).unwrap_or_else(|| kernel.to_owned()))
 }
 
 /// `proxy_delay` of a new device, in hundredths of a second (arp(7)).
 const KERNEL_PROXY_DELAY: &str = "80";
 
-/// The settings of a tunnel device: the check of source addresses, and IPv6, which no rule of ours guards.
+/// The settings of a tunnel device: the check of source addresses, and whether it has no IPv6.
 pub(crate) fn tunnel_settings(tunnel: &str) -> [String; 2] {
     [format!("net/ipv4/conf/{tunnel}/rp_filter"), format!("net/ipv6/conf/{tunnel}/disable_ipv6")]
 }
 
-/// Whether the kernel forwards IPv4 at all.
-pub(crate) const FORWARDING_SETTING: &str = "net/ipv4/ip_forward";
+/// Whether the kernel forwards at all.
+pub(crate) fn forwarding_setting(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "net/ipv4/ip_forward",
+        Family::V6 => "net/ipv6/conf/all/forwarding",
+    }
+}
 
 fn settings(links: &BTreeMap<String, Link>) -> BTreeMap<String, String> {
     let bridges = links.keys().filter(|name| name.starts_with(BRIDGE_PREFIX)).flat_map(|name| bridge_settings(name));
     let tunnels = [PLAIN_TUNNEL, SECURE_TUNNEL].into_iter().filter(|name| links.contains_key(*name));
-    let keys = bridges.chain(tunnels.flat_map(tunnel_settings)).chain([FORWARDING_SETTING.to_owned()]);
+    let forwarding = [Family::V4, Family::V6].map(|family| forwarding_setting(family).to_owned());
+    let keys = bridges.chain(tunnels.flat_map(tunnel_settings)).chain(forwarding);
     keys.filter_map(|key| read_setting(&key).map(|value| (key, value))).collect()
 }
 
@@ -172,45 +192,76 @@ fn vxlan_of(infos: &[LinkInfo]) -> Option<VxlanLink> {
     Some(vxlan)
 }
 
-/// An IPv4 address with the length of its network, and the index of its device.
-fn address_of(message: &AddressMessage) -> Option<(u32, Ipv4Net)> {
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+/// An address with the length of its network, and the index of its device.
+fn address_of(message: &AddressMessage) -> Option<(u32, IpNet)> {
+    let of = |attribute: &AddressAttribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
         _ => None,
-    })?;
-    Some((message.header.index, Ipv4Net::new(local, message.header.prefix_len).ok()?))
+    };
+    // IPv6 addresses have no other end, and so no attribute for this one.
+    let only = |attribute: &AddressAttribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    };
+    let attributes = &message.attributes;
+    let address = attributes.iter().find_map(of).or_else(|| attributes.iter().find_map(only))?;
+    Some((message.header.index, IpNet::new(address, message.header.prefix_len).ok()?))
 }
 
-/// All IPv4 addresses of the namespace with the index of their devices.
-pub(crate) async fn all_addresses(handle: &Handle) -> io::Result<Vec<(u32, Ipv4Net)>> {
+/// All addresses of the namespace with the index of their devices.
+pub(crate) async fn all_addresses(handle: &Handle) -> io::Result<Vec<(u32, IpNet)>> {
     Ok(collect(handle.address().get().execute()).await?.iter().filter_map(address_of).collect())
 }
 
-async fn addresses(handle: &Handle, links: &BTreeMap<String, Link>) -> io::Result<BTreeMap<String, BTreeSet<Ipv4Net>>> {
+fn of_tunnels(addresses: &[(u32, IpNet)], links: &BTreeMap<String, Link>) -> BTreeMap<String, BTreeSet<Ipv4Net>> {
     let mut of_tunnels: BTreeMap<String, BTreeSet<Ipv4Net>> = BTreeMap::new();
-    for (index, address) in all_addresses(handle).await? {
+    for (index, address) in addresses {
+        let IpNet::V4(address) = address else { continue };
         for name in [PLAIN_TUNNEL, SECURE_TUNNEL] {
-            if links.get(name).is_some_and(|link| link.index == index) {
-                of_tunnels.entry(name.to_owned()).or_default().insert(address);
+            if links.get(name).is_some_and(|link| link.index == *index) {
+                of_tunnels.entry(name.to_owned()).or_default().insert(*address);
             }
         }
     }
-    Ok(of_tunnels)
+    of_tunnels
 }
 
-/// The IPv4 routes of the main table.
+fn link_local((index, address): &(u32, IpNet)) -> Option<(u32, Ipv6Addr)> {
+    let IpNet::V6(address) = address else { return None };
+    address.addr().is_unicast_link_local().then(|| (*index, address.addr()))
+}
+
+/// The routes of the main table.
 pub(crate) async fn routes(handle: &Handle) -> io::Result<Vec<KernelRoute>> {
     let every = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    Ok(collect(handle.route().get(every).execute()).await?.iter().filter_map(route_of).collect())
+    let mut messages = collect(handle.route().get(every).execute()).await?;
+    let every = RouteMessageBuilder::<Ipv6Addr>::new().build();
+    let six = collect(handle.route().get(every).execute()).await?;
+    // A kernel without IPv6 answers with all that it has.
+    messages.extend(six.into_iter().filter(|message| message.header.address_family == AddressFamily::Inet6));
+    Ok(messages.iter().filter_map(route_of).collect())
+}
+
+fn address_in(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
 }
 
 fn route_of(message: &RouteMessage) -> Option<KernelRoute> {
     let header = &message.header;
-    if header.table != RouteHeader::RT_TABLE_MAIN || header.address_family != AddressFamily::Inet {
+    let everywhere: IpAddr = match header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    if header.table != RouteHeader::RT_TABLE_MAIN {
         return None;
     }
     let mut route = KernelRoute {
-        to: Ipv4Net::new(Ipv4Addr::UNSPECIFIED, header.destination_prefix_length).ok()?,
+        to: IpNet::new(everywhere, header.destination_prefix_length).ok()?,
         ours: header.protocol == RouteProtocol::from(ROUTE_PROTOCOL),
         device: None,
         via: None,
@@ -220,12 +271,12 @@ fn route_of(message: &RouteMessage) -> Option<KernelRoute> {
     };
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(to)) => {
-                route.to = Ipv4Net::new(*to, header.destination_prefix_length).ok()?;
+            RouteAttribute::Destination(to) => {
+                route.to = IpNet::new(address_in(to)?, header.destination_prefix_length).ok()?;
             }
             RouteAttribute::Oif(index) => route.device = Some(*index),
-            RouteAttribute::Gateway(RouteAddress::Inet(via)) => route.via = Some(*via),
-            RouteAttribute::PrefSource(RouteAddress::Inet(source)) => route.source = Some(*source),
+            RouteAttribute::Gateway(via) => route.via = address_in(via),
+            RouteAttribute::PrefSource(source) => route.source = address_in(source),
             RouteAttribute::Priority(metric) => route.metric = *metric,
             _ => {}
         }
@@ -234,15 +285,16 @@ fn route_of(message: &RouteMessage) -> Option<KernelRoute> {
 }
 
 /// The link layer address and the destination of a neighbour or forwarding entry.
-fn entry_of(message: &NeighbourMessage) -> (Option<Vec<u8>>, Option<Ipv4Addr>) {
+fn entry_of(message: &NeighbourMessage) -> (Option<Vec<u8>>, Option<IpAddr>) {
     let mut entry = (None, None);
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::LinkLayerAddress(mac) => entry.0 = Some(mac.clone()),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => entry.1 = Some(*address),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => entry.1 = Some((*address).into()),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => entry.1 = Some((*address).into()),
             // A forwarding entry's destination has no family of its own to be parsed by.
             NeighbourAttribute::Destination(NeighbourAddress::Other(octets)) => {
-                entry.1 = <[u8; 4]>::try_from(octets.as_slice()).ok().map(Ipv4Addr::from);
+                entry.1 = <[u8; 4]>::try_from(octets.as_slice()).ok().map(IpAddr::from);
             }
             _ => {}
         }
@@ -250,8 +302,10 @@ fn entry_of(message: &NeighbourMessage) -> (Option<Vec<u8>>, Option<Ipv4Addr>) {
     entry
 }
 
-async fn neighbours(handle: &Handle, tunnel: u32) -> io::Result<BTreeMap<Ipv4Addr, Vec<u8>>> {
-    let all = collect(handle.neighbours().get().set_address_family(AddressFamily::Inet).execute()).await?;
+async fn neighbours(handle: &Handle, tunnel: u32) -> io::Result<BTreeMap<IpAddr, Vec<u8>>> {
+    let mut all = collect(handle.neighbours().get().set_address_family(AddressFamily::Inet).execute()).await?;
+    let six = collect(handle.neighbours().get().set_address_family(AddressFamily::Inet6).execute()).await?;
+    all.extend(six.into_iter().filter(|message| message.header.family == AddressFamily::Inet6));
     let ours = all
         .iter()
         .filter(|message| message.header.ifindex == tunnel && message.header.state == NeighbourState::Permanent);
@@ -263,12 +317,22 @@ async fn neighbours(handle: &Handle, tunnel: u32) -> io::Result<BTreeMap<Ipv4Add
         .collect())
 }
 
+async fn proxies(handle: &Handle) -> io::Result<BTreeSet<(u32, Ipv6Addr)>> {
+    let all = collect(handle.neighbours().get().proxies().set_address_family(AddressFamily::Inet6).execute()).await?;
+    let entries = all.iter().filter_map(|message| match entry_of(message).1 {
+        Some(IpAddr::V6(address)) => Some((message.header.ifindex, address)),
+        _ => None,
+    });
+    Ok(entries.collect())
+}
+
 async fn forwarding(handle: &Handle, tunnel: u32) -> io::Result<BTreeSet<(Mac, Option<Ipv4Addr>)>> {
     let all = collect(handle.neighbours().get().set_address_family(AddressFamily::Bridge).execute()).await?;
     let ours = all.iter().filter(|message| message.header.ifindex == tunnel);
     Ok(ours
         .filter_map(|message| {
             let (mac, to) = entry_of(message);
+            let to = to.and_then(|to| if let IpAddr::V4(to) = to { Some(to) } else { None });
             Some((Mac(mac?.try_into().ok()?), to))
         })
         .collect())

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 /// What one converge came to.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ pub enum Problem {
         /// The network's id.
         network: String,
         /// The slice without a route.
-        slice: Ipv4Net,
+        slice: IpNet,
         /// The number that names no peer.
         peer: u32,
     },
@@ -74,17 +74,18 @@ pub enum Problem {
         /// The network's id.
         network: String,
         /// The slice that is not (wholly) reached.
-        slice: Ipv4Net,
+        slice: IpNet,
         /// The destination of the foreign route.
-        route: Ipv4Net,
+        route: IpNet,
         /// Its device, or "no device".
         device: String,
     },
     /// The kernel does not forward packets at all.
-    #[error(
-        "net.ipv4.ip_forward is 0: no packet leaves a container's bridge; set it to 1 (an engine does so at its start)"
-    )]
-    ForwardingOff,
+    #[error("{setting} is 0: no packet leaves a container's bridge; set it to 1 (an engine does so)")]
+    ForwardingOff {
+        /// The kernel's setting.
+        setting: &'static str,
+    },
     /// There is no program to set filter rules with.
     #[error("no iptables program on this host: networks are not kept apart; install the package `iptables`")]
     NoFilterProgram,

@@ -11,6 +11,7 @@ use crate::wire::host::Host;
 use crate::wire::problem::Problem;
 use crate::wire::rules::DOCKER_USER;
 use crate::wire::table::Table;
+use crate::wire::wish::Family;
 
 /// How long a change waits for another program that holds the tables, in seconds.
 const LOCK_WAIT_SECONDS: &str = "10";
@@ -20,8 +21,12 @@ const LOCK_WAIT_SECONDS: &str = "10";
 pub(crate) struct Program(&'static str);
 
 /// What the host's administrator chose, then the two kinds that it can mean.
-const PROGRAMS: [Program; 3] = [Program("iptables"), Program("iptables-nft"), Program(LEGACY)];
-const LEGACY: &str = "iptables-legacy";
+fn programs(family: Family) -> [Program; 3] {
+    match family {
+        Family::V4 => ["iptables", "iptables-nft", "iptables-legacy"].map(Program),
+        Family::V6 => ["ip6tables", "ip6tables-nft", "ip6tables-legacy"].map(Program),
+    }
+}
 
 /// The tables of the program that counts, and those of others that were looked at on the way.
 #[derive(Debug)]
@@ -35,12 +40,12 @@ pub(crate) struct Choice {
 
 /// Finds the program whose tables the engine uses: the first whose table `filter` has the chain `DOCKER-USER`, or
 /// else the first that there is.
-pub(crate) async fn choose(host: &Host) -> Result<Choice, Problem> {
+pub(crate) async fn choose(host: &Host, family: Family) -> Result<Choice, Problem> {
     let mut seen: Vec<(Program, Table)> = Vec::new();
     let mut failure = Problem::NoFilterProgram;
-    for program in PROGRAMS {
+    for program in programs(family) {
         // Asking the old program makes the tables that it asks for, so it is not asked where there are none.
-        if program.0 == LEGACY && !seen.is_empty() && !legacy_tables_exist() {
+        if program.is_old() && !seen.is_empty() && !old_tables_exist(family) {
             continue;
         }
         match program.save(host, "filter").await {
@@ -75,10 +80,10 @@ fn different(seen: Vec<(Program, Table)>, chosen: &Table) -> Vec<(Program, Table
 }
 
 /// Every program that there is and that has tables, for a cleanup that leaves none of them out.
-pub(crate) async fn all(host: &Host) -> Vec<Program> {
+pub(crate) async fn all(host: &Host, family: Family) -> Vec<Program> {
     let mut found = Vec::new();
-    for program in PROGRAMS {
-        let has_tables = program.0 != LEGACY || legacy_tables_exist();
+    for program in programs(family) {
+        let has_tables = !program.is_old() || old_tables_exist(family);
         if has_tables && program.save(host, "filter").await.is_ok() {
             found.push(program);
         }
@@ -86,12 +91,21 @@ pub(crate) async fn all(host: &Host) -> Vec<Program> {
     found
 }
 
-fn legacy_tables_exist() -> bool {
+fn old_tables_exist(family: Family) -> bool {
     // The thread's own folder: another thread of this process may be in another network namespace.
-    fs::read_to_string("/proc/thread-self/net/ip_tables_names").is_ok_and(|names| !names.trim().is_empty())
+    let file = match family {
+        Family::V4 => "/proc/thread-self/net/ip_tables_names",
+        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    fs::read_to_string(file).is_ok_and(|names| !names.trim().is_empty())
 }
 
 impl Program {
+    /// Whether it is for the kernel's tables of before nftables.
+    fn is_old(self) -> bool {
+        self.0.ends_with("-legacy")
+    }
+
     /// Reads a table.
     pub(crate) async fn save(self, host: &Host, table: &'static str) -> Result<Table, Problem> {
         let name = format!("{}-save", self.0);

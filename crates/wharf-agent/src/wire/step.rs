@@ -1,9 +1,9 @@
 //! The single changes that lead from the kernel as it is to the kernel as wished.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 /// A hardware address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,15 +16,15 @@ impl fmt::Display for Mac {
     }
 }
 
-/// A route as we set it: in the main table, metric 0, with our protocol number.
+/// A route as we set it: in the main table, with the kernel's usual metric and our protocol number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Route {
-    pub(crate) to: Ipv4Net,
+    pub(crate) to: IpNet,
     pub(crate) device: String,
     /// The next hop, taken as on-link; `None` where the device alone says where to.
-    pub(crate) via: Option<Ipv4Addr>,
+    pub(crate) via: Option<IpAddr>,
     /// The address that the host itself uses as source along this route.
-    pub(crate) source: Option<Ipv4Addr>,
+    pub(crate) source: Option<IpAddr>,
 }
 
 impl fmt::Display for Route {
@@ -40,9 +40,9 @@ impl fmt::Display for Route {
 /// A route of ours as the kernel has it, with what it takes to name it in a deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stale {
-    pub(crate) to: Ipv4Net,
+    pub(crate) to: IpNet,
     pub(crate) device: Option<u32>,
-    pub(crate) via: Option<Ipv4Addr>,
+    pub(crate) via: Option<IpAddr>,
     pub(crate) metric: u32,
 }
 
@@ -64,9 +64,13 @@ pub(crate) enum Step {
     BringUp { name: String },
     AddAddress { device: String, address: Ipv4Net },
     RemoveAddress { device: String, address: Ipv4Net },
+    AddLinkLocal { device: String, address: Ipv6Addr },
+    RemoveLinkLocal { device: String, address: Ipv6Addr },
     Setting { key: String, value: String },
-    SetNeighbour { address: Ipv4Addr, mac: Mac },
-    RemoveNeighbour { address: Ipv4Addr },
+    SetNeighbour { address: IpAddr, mac: Mac },
+    RemoveNeighbour { address: IpAddr },
+    SetProxy { device: String, address: Ipv6Addr },
+    RemoveProxy { device: String, address: Ipv6Addr },
     SetForwarding { mac: Mac, to: Ipv4Addr },
     RemoveForwarding { mac: Mac, to: Option<Ipv4Addr> },
     AddRoute(Route),
@@ -83,9 +87,13 @@ impl fmt::Display for Step {
             Self::BringUp { name } => write!(f, "bring {name} up"),
             Self::AddAddress { device, address } => write!(f, "add address {address} to {device}"),
             Self::RemoveAddress { device, address } => write!(f, "remove address {address} from {device}"),
+            Self::AddLinkLocal { device, address } => write!(f, "add address {address} to {device}"),
+            Self::RemoveLinkLocal { device, address } => write!(f, "remove address {address} from {device}"),
             Self::Setting { key, value } => write!(f, "set {key} to {value}"),
             Self::SetNeighbour { address, mac } => write!(f, "set neighbour {address} at {mac}"),
             Self::RemoveNeighbour { address } => write!(f, "remove neighbour {address}"),
+            Self::SetProxy { device, address } => write!(f, "have {device} answer for {address}"),
+            Self::RemoveProxy { device, address } => write!(f, "have {device} answer for {address} no more"),
             Self::SetForwarding { mac, to } => write!(f, "set forwarding of {mac} to {to}"),
             Self::RemoveForwarding { mac, to: Some(to) } => write!(f, "remove forwarding of {mac} to {to}"),
             Self::RemoveForwarding { mac, to: None } => write!(f, "remove forwarding of {mac}"),

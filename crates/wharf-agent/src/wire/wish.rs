@@ -1,9 +1,9 @@
 //! What the kernel of a node is to look like, as the manager and the agent agree on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::wire::problem::Problem;
 
@@ -57,14 +57,33 @@ pub struct Network {
     pub bridge: String,
     /// The addresses of the whole network; on-link on the bridge.
     pub range: Ipv4Net,
+    /// Its IPv6 addresses, if it has any; on-link on the bridge, too.
+    pub range6: Option<Ipv6Net>,
     /// Whether its containers reach nothing but each other.
     pub internal: bool,
     /// Whether it uses [`SECURE_TUNNEL`] rather than [`PLAIN_TUNNEL`].
     pub encrypted: bool,
-    /// The slices of the range that are this node's own, and single addresses (/32) out of another's.
-    pub own: Vec<Ipv4Net>,
+    /// The slices of the ranges that are this node's own, and single addresses out of another's.
+    pub own: Vec<IpNet>,
     /// The other nodes' slices and single addresses, each with the number of its node in [`Wish::peers`].
-    pub remote: BTreeMap<Ipv4Net, u32>,
+    pub remote: BTreeMap<IpNet, u32>,
+    /// The IPv6 addresses of other nodes' containers: the bridge answers for each, as the kernel does so for single
+    /// addresses only (`proxy_ndp`), where it does for all that it has a route to with IPv4 (`proxy_arp`).
+    pub neighbours: BTreeSet<Ipv6Addr>,
+}
+
+/// One of the two kinds of addresses; the kernel keeps tables of its own for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// Whether a block is of it.
+    pub(crate) fn has(self, net: &IpNet) -> bool {
+        matches!((self, net), (Self::V4, IpNet::V4(_)) | (Self::V6, IpNet::V6(_)))
+    }
 }
 
 impl Network {
@@ -73,13 +92,21 @@ impl Network {
         if self.encrypted { SECURE_TUNNEL } else { PLAIN_TUNNEL }
     }
 
+    /// All of its addresses that are of a family, if it has such.
+    pub(crate) fn range_of(&self, family: Family) -> Option<IpNet> {
+        match family {
+            Family::V4 => Some(self.range.into()),
+            Family::V6 => self.range6.map(IpNet::from),
+        }
+    }
+
     /// Our own addresses that lie inside another node's slice: the slice's route would send them there.
-    pub(crate) fn own_inside_remote(&self) -> impl Iterator<Item = Ipv4Net> {
+    pub(crate) fn own_inside_remote(&self) -> impl Iterator<Item = IpNet> {
         self.own.iter().copied().filter(|own| self.remote.keys().any(|remote| remote != own && remote.contains(own)))
     }
 
     /// Other nodes' addresses that lie inside a slice of ours.
-    pub(crate) fn remote_inside_own(&self) -> impl Iterator<Item = Ipv4Net> {
+    pub(crate) fn remote_inside_own(&self) -> impl Iterator<Item = IpNet> {
         self.remote.keys().copied().filter(|remote| self.own.iter().any(|own| own != remote && own.contains(remote)))
     }
 }
@@ -90,6 +117,13 @@ pub(crate) struct Sound<'a> {
     pub(crate) networks: BTreeMap<&'a str, &'a Network>,
     pub(crate) dns_bridges: Vec<&'a str>,
     pub(crate) problems: Vec<Problem>,
+}
+
+impl Sound<'_> {
+    /// Whether any network has addresses of a family.
+    pub(crate) fn have(&self, family: Family) -> bool {
+        self.networks.values().any(|network| network.range_of(family).is_some())
+    }
 }
 
 impl Wish {
@@ -124,10 +158,13 @@ fn fault_of(network: &Network) -> Option<String> {
     if !is_interface_name(bridge) || !bridge.starts_with(BRIDGE_PREFIX) {
         return Some(format!("`{bridge}` is no bridge name of the form {BRIDGE_PREFIX}…"));
     }
-    let whole = network.range.trunc() == network.range;
-    let outside = network.own.iter().chain(network.remote.keys()).find(|net| !network.range.contains(*net));
-    match outside {
-        _ if !whole => Some(format!("its range {} has host bits set", network.range)),
+    let ranges: Vec<IpNet> =
+        [Family::V4, Family::V6].into_iter().filter_map(|family| network.range_of(family)).collect();
+    if let Some(range) = ranges.iter().find(|range| range.trunc() != **range) {
+        return Some(format!("its range {range} has host bits set"));
+    }
+    let mut all = network.own.iter().chain(network.remote.keys());
+    match all.find(|net| !ranges.iter().any(|range| range.contains(*net))) {
         Some(net) => Some(format!("{net} is outside of its range {}", network.range)),
         None => network
             .own
@@ -150,4 +187,16 @@ fn is_interface_name(name: &str) -> bool {
 pub fn tunnel_mac(tunnel_address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = tunnel_address.octets();
     [0x02, 0x77, a, b, c, d]
+}
+
+/// Whether an address is one of those that [`tunnel_address6`] makes: engines give their bridges `fe80::1`, and what kernels
+/// make of hardware addresses or by chance has no such half.
+pub(crate) fn is_tunnel_address6(address: Ipv6Addr) -> bool {
+    let [prefix @ .., high, low] = address.segments();
+    prefix == [0xfe80, 0, 0, 0, 0, 0] && high >= 0x100 && (high, low) != (0xffff, 0xffff)
+}
+
+/// The address of a node's VXLAN device by which IPv6 routes name it: link-local, so that it needs no range of its own.
+pub(crate) fn tunnel_address6(tunnel_address: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::from(0xfe80_u128 << 112 | u128::from(u32::from(tunnel_address)))
 }

@@ -199,7 +199,7 @@ fn a_kernel_that_does_not_forward_is_reported() {
     let nodes = fleet(&lab, 1, std::slice::from_ref(&net));
     shell(&nodes[0].name, "echo 0 > /proc/sys/net/ipv4/ip_forward");
     let report = converge(&nodes[0], &wish(&nodes[0], &nodes, &[net]));
-    assert!(matches!(report.problems[..], [Problem::ForwardingOff]), "{report:?}");
+    assert!(matches!(report.problems[..], [Problem::ForwardingOff { .. }]), "{report:?}");
 }
 
 #[test]

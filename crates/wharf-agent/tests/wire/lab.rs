@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use wharf_agent::wire::{Host, Network, Peer, Report, Wire, Wish};
+use wharf_model::Pairing;
 
 /// How long a packet that is to be dropped is waited for.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -100,6 +101,13 @@ impl Lab {
             if index == 0 && !net.internal {
                 shell(&name, &format!("ip route add default via {}", net.gateway(node)));
             }
+            if let Some(range6) = net.range6 {
+                let length = range6.prefix_len();
+                shell(&name, &format!("ip addr add {}/{length} dev eth{index} nodad", net.pair(*address)));
+                if index == 0 && !net.internal {
+                    shell(&name, &format!("ip -6 route add default via {}", net.pair(net.gateway(node))));
+                }
+            }
         }
         name
     }
@@ -142,6 +150,15 @@ impl Node {
             format!("iptables -A FORWARD -i {bridge} ! -o {bridge} -j ACCEPT")
         };
         shell(&self.name, &script);
+        // As engines before 27: no rules for IPv6 at all.
+        if let Some(range6) = net.range6 {
+            let (gateway, length) = (net.pair(gateway), range6.prefix_len());
+            let script = format!(
+                "ip addr add {gateway}/{length} dev {bridge} nodad
+                 echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"
+            );
+            shell(&self.name, &script);
+        }
     }
 }
 
@@ -151,6 +168,8 @@ pub(crate) struct Net {
     pub(crate) id: String,
     pub(crate) bridge: String,
     pub(crate) range: Ipv4Net,
+    /// fd00:INDEX::/64, in pairs with the others.
+    pub(crate) range6: Option<Ipv6Net>,
     pub(crate) internal: bool,
 }
 
@@ -160,8 +179,26 @@ impl Net {
             id: format!("net{index}"),
             bridge: format!("wh-net{index}"),
             range: format!("10.{}.0.0/16", 192 + index).parse().unwrap(),
+            range6: None,
             internal: false,
         }
+    }
+
+    /// One that has IPv6 addresses, too.
+    pub(crate) fn dual(index: u8) -> Self {
+        Self { range6: Some(format!("fd00:{index}::/64").parse().unwrap()), ..Self::new(index) }
+    }
+
+    /// The IPv6 address that goes with another.
+    pub(crate) fn pair(&self, address: Ipv4Addr) -> Ipv6Addr {
+        Pairing::new(self.range, self.range6.unwrap()).unwrap().six(address)
+    }
+
+    /// A node's slice, of both families.
+    fn slices(&self, node: &Node) -> Vec<IpNet> {
+        let slice = self.slice(node);
+        let six = self.range6.and_then(|range6| Some(Pairing::new(self.range, range6)?.six_block(slice)));
+        [Some(IpNet::from(slice)), six.map(IpNet::from)].into_iter().flatten().collect()
     }
 
     pub(crate) fn slice(&self, node: &Node) -> Ipv4Net {
@@ -186,10 +223,18 @@ pub(crate) fn wish(node: &Node, nodes: &[Node], nets: &[Net]) -> Wish {
     let network = |net: &Net| Network {
         bridge: net.bridge.clone(),
         range: net.range,
+        range6: net.range6,
         internal: net.internal,
         encrypted: false,
-        own: vec![net.slice(node)],
-        remote: others().map(|other| (net.slice(other), u32::from(other.number))).collect(),
+        own: net.slices(node),
+        remote: others()
+            .flat_map(|other| net.slices(other).into_iter().map(|slice| (slice, u32::from(other.number))))
+            .collect(),
+        // Where tests have containers.
+        neighbours: others()
+            .filter(|_| net.range6.is_some())
+            .flat_map(|other| [10, 20].map(|host| net.pair(net.address(other, host))))
+            .collect(),
     };
     Wish {
         tunnel_address: node.tunnel(),
@@ -251,9 +296,25 @@ pub(crate) fn tcp(from: &str, to: &str, address: Ipv4Addr) -> Option<Ipv4Addr> {
 
 /// As [`tcp`], from a given source address.
 pub(crate) fn tcp_from(from: &str, source: Ipv4Addr, to: &str, address: Ipv4Addr) -> Option<Ipv4Addr> {
-    let listener = in_namespace(to, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, SERVICE_PORT)).unwrap());
+    match talk(from, source.into(), to, address.into())? {
+        IpAddr::V4(peer) => Some(peer),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// As [`tcp`], over IPv6; from a given source address, if there is one.
+pub(crate) fn tcp6(from: &str, source: Option<Ipv6Addr>, to: &str, address: Ipv6Addr) -> Option<Ipv6Addr> {
+    match talk(from, source.unwrap_or(Ipv6Addr::UNSPECIFIED).into(), to, address.into())? {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(peer) => Some(peer),
+    }
+}
+
+fn talk(from: &str, source: IpAddr, to: &str, address: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let listener = in_namespace(to, || TcpListener::bind((any, SERVICE_PORT)).unwrap());
     listener.set_nonblocking(true).unwrap();
-    let mut client = in_namespace(from, || connect(source, SocketAddrV4::new(address, SERVICE_PORT)))?;
+    let mut client = in_namespace(from, || connect(source, SocketAddr::new(address, SERVICE_PORT)))?;
     // The listener's side of a connection exists once the client's does, or very soon after.
     let (mut server, peer) = accept(&listener)?;
     client.write_all(b"hello").unwrap();
@@ -261,10 +322,7 @@ pub(crate) fn tcp_from(from: &str, source: Ipv4Addr, to: &str, address: Ipv4Addr
     let mut line = [0; 5];
     server.read_exact(&mut line).unwrap();
     assert_eq!(&line, b"hello");
-    match peer {
-        SocketAddr::V4(peer) => Some(*peer.ip()),
-        SocketAddr::V6(_) => None,
-    }
+    Some(peer.ip())
 }
 
 fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
@@ -275,12 +333,15 @@ fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     Some((stream, peer))
 }
 
-fn connect(source: Ipv4Addr, target: SocketAddrV4) -> Option<TcpStream> {
+fn connect(source: IpAddr, target: SocketAddr) -> Option<TcpStream> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddrV4::new(source, 0).into()).unwrap();
-        let stream = tokio::time::timeout(PATIENCE, socket.connect(target.into())).await.ok()?.ok()?;
+        let socket = match target {
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4().unwrap(),
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6().unwrap(),
+        };
+        socket.bind(SocketAddr::new(source, 0)).unwrap();
+        let stream = tokio::time::timeout(PATIENCE, socket.connect(target)).await.ok()?.ok()?;
         let stream = stream.into_std().unwrap();
         stream.set_nonblocking(false).unwrap();
         Some(stream)
@@ -301,8 +362,10 @@ fn run(command: &mut Command) -> String {
 
 /// All that a node's kernel has, as its own tools print it, without counters and states that come and go.
 pub(crate) fn picture(node: &Node) -> String {
-    let script = "ip -d link | sed 's/[a-z_]*timer *[0-9.]*//g'; ip -4 addr; ip -4 route show table all; ip -4 neigh show nud permanent; bridge fdb
+    let script = "ip -d link | sed 's/[a-z_]*timer *[0-9.]*//g'; ip -4 addr; ip -4 route show table all; ip -6 route show proto 87
+        ip -4 neigh show nud permanent; ip -6 neigh show nud permanent dev wharf0 2>/dev/null || true; ip -6 neigh show proxy; bridge fdb
         for f in /proc/sys/net/ipv4/conf/*/proxy_arp /proc/sys/net/ipv4/neigh/*/proxy_delay; do echo $f $(cat $f); done
-        iptables-save | sed 's/\\[.*\\]//; /^#/d'";
+        for f in /proc/sys/net/ipv6/conf/*/proxy_ndp /proc/sys/net/ipv6/neigh/*/proxy_delay; do echo $f $(cat $f); done
+        iptables-save | sed 's/\\[.*\\]//; /^#/d'; ip6tables-save | sed 's/\\[.*\\]//; /^#/d'";
     shell(&node.name, script)
 }

@@ -8,3 +8,4 @@ mod isolation;
 mod lab;
 mod reach;
 mod scale;
+mod six;

@@ -1,6 +1,6 @@
 //! What has to get through.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::icmp::ping;
 use crate::lab::{Lab, Net, Node, check, converge, fleet, in_namespace, picture, shell, tcp, tcp_from, wish, within};
@@ -94,9 +94,9 @@ fn single_addresses_out_of_another_node_s_slice_are_reached_both_ways() {
         let mut wish = wish(node, &nodes, std::slice::from_ref(&net));
         let network = wish.networks.get_mut(&net.id).unwrap();
         if node.number == 1 {
-            network.own.push(guest.into());
+            network.own.push(IpAddr::V4(guest).into());
         } else {
-            network.remote.insert(guest.into(), 1);
+            network.remote.insert(IpAddr::V4(guest).into(), 1);
         }
         let report = converge(node, &wish);
         assert!(report.problems.is_empty(), "{report:?}");

@@ -18,10 +18,12 @@ fn large_wish(underlay: Ipv4Addr) -> Wish {
     let network = |net: u8| Network {
         bridge: format!("wh-{net}"),
         range: Ipv4Net::new(Ipv4Addr::new(11, net, 0, 0), 16).unwrap(),
+        range6: None,
         internal: net.is_multiple_of(2),
         encrypted: false,
-        own: vec![slice(net, 0)],
-        remote: (1..=PEERS).map(|n| (slice(net, n), u32::from(n))).collect(),
+        own: vec![slice(net, 0).into()],
+        remote: (1..=PEERS).map(|n| (slice(net, n).into(), u32::from(n))).collect(),
+        neighbours: Default::default(),
     };
     Wish {
         tunnel_address: Ipv4Addr::new(10, 255, 1, 0),

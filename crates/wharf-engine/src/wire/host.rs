@@ -35,6 +35,14 @@ struct Info {
     cpus: u32,
     mem_total: u64,
     labels: Option<Vec<String>>,
+    /// From 1.49 on.
+    firewall_backend: Option<FirewallBackend>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct FirewallBackend {
+    driver: String,
 }
 
 /// Reads who an engine is from `GET /info` and `GET /version`.
@@ -64,6 +72,7 @@ pub fn engine(info: &[u8], version: &[u8]) -> Result<Engine, Error> {
         api: api("ApiVersion", &version.api)?,
         min_api: if version.min_api.is_empty() { OLDEST } else { api("MinAPIVersion", &version.min_api)? },
         total: Resources { cpus: Cpus::from_cores(info.cpus), memory: ByteSize(info.mem_total) },
+        nftables: info.firewall_backend.is_some_and(|backend| backend.driver.starts_with("nftables")),
         labels,
     })
 }

@@ -340,6 +340,7 @@ impl View {
         let told = Network {
             name: network.name.to_string(),
             range: network.range,
+            range6: network.range6,
             bridge: network.bridge(),
             gateway,
             internal: network.internal,

@@ -91,7 +91,8 @@ pub(super) fn resolve(
         for key in keys {
             let name = found.network(snapshot, &key)?;
             if let Some(join) = found.joins.iter_mut().find(|join| *join.name == *name) {
-                join.address = asked_address(&endpoints[&key])?;
+                let network = snapshot.fleet_network(join.network);
+                join.address = network.map_or(Ok(None), |network| asked_address(&endpoints[&key], network))?;
             }
             if name != key
                 && let Some(endpoint) = endpoints.remove(&key)

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, future::try_join_all, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::{sync::Semaphore, try_join};
 use wharf_engine::{Client, Error as EngineError, wire};
 use wharf_model::{
@@ -23,6 +23,10 @@ const SLOW: Duration = Duration::from_secs(60);
 /// Inspections of one engine at a time while it is read as a whole: each takes a connection, and there may be thousands of
 /// engines.
 const AT_ONCE: usize = 2;
+
+/// Inspections of one engine before another has its turn. Its connections stay open for a while afterwards: were turns
+/// shorter, all of thousands of engines would have theirs open at once.
+const IN_A_TURN: usize = 100;
 
 /// Why an engine could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -125,15 +129,20 @@ impl Reader {
         then: impl Fn(Arc<Container>, Container) -> F,
     ) -> Result<(), Error> {
         let unread: Vec<_> = node.containers.values().filter(|known| !known.is_inspected()).cloned().collect();
-        for some in unread.chunks(AT_ONCE) {
+        for some in unread.chunks(IN_A_TURN) {
             // The turn comes first, and is never closed: what waits for it must not take room yet, in thousands of engines.
             let _turn = turns.acquire().await.ok();
-            let reads = some.iter().map(|listed| async move {
+            let reads = some.iter().cloned().map(|listed| async move {
                 let Some(inspected) = self.inspected(listed.id).await? else { return Ok::<_, Error>(None) };
-                Ok(Some((listed, self.sense(wire::container(listed, &inspected))?)))
+                let container = self.sense(wire::container(&listed, &inspected))?;
+                Ok(Some((listed, container)))
             });
-            for (listed, container) in try_join_all(reads).await?.into_iter().flatten() {
-                then(Arc::clone(listed), container).await;
+            // Each is gone from here before the next but one is read.
+            let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
+            while let Some(read) = reads.try_next().await? {
+                if let Some((listed, container)) = read {
+                    then(listed, container).await;
+                }
             }
         }
         Ok(())

@@ -413,7 +413,11 @@ async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphans) -> Resul
             None => Event::Gone(reader.node, id),
         },
         Job::Details => {
-            let dates = reader.dates(&node).await;
+            let dates = {
+                // As long as nothing is closed, a turn is always had.
+                let _turn = fleet.details().acquire().await.ok();
+                reader.dates(&node).await
+            };
             fleet.apply(Event::Dated(reader.node, dates)).await;
             let put = |listed, container| fleet.apply(Event::Detailed(listed, Box::new(container)));
             reader.details(&node, fleet.details(), put).await?;

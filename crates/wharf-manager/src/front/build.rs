@@ -12,14 +12,13 @@ use std::sync::Arc;
 
 pub(crate) use self::kit::BuildKits;
 use http::{Method, Response};
-use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use wharf_engine::{Body, wire::Touched};
 use wharf_model::{Class, Node};
 
 use super::{
     answer::{json, of_engine},
-    call::{App, Call},
+    call::{App, Call, drain},
     choose,
     forward::{WhileOpen, forward, forward_body, passed_back_then},
 };
@@ -28,10 +27,6 @@ use crate::{
     fleet::Link,
     view::{self, query::Query},
 };
-
-/// So much of a refused build's context is read before the refusal is sent, in at most so long.
-const DRAIN_LIMIT: usize = 64 << 20;
-const DRAIN_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Ending a build is quick.
 const CANCEL_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
@@ -52,10 +47,7 @@ pub(crate) async fn build(call: Call) -> Result<Response<Body>, Error> {
     match plan(&call) {
         Ok(plan) => send(call, plan).await,
         Err(error) => {
-            // A client reads no answer before it has sent its context: an end of the connection is all it would see.
-            let mut body = http_body_util::Limited::new(call.request.into_body(), DRAIN_LIMIT);
-            let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-            tokio::time::timeout(DRAIN_WITHIN, rest).await.ok();
+            drain(call.request.into_body()).await;
             Err(error)
         }
     }

@@ -10,9 +10,10 @@ use wharf_model::ApiVersion;
 use super::{
     Peer,
     answer::failure,
-    call::{App, Call},
+    call::{App, Call, drain},
     newer::Newer,
-    routes::{self, Answer},
+    pattern::Captured,
+    routes::{self, Answer, Handler},
 };
 use crate::{API_NEWEST, API_OLDEST, Error, SERVER, view::query::Query};
 
@@ -35,20 +36,38 @@ pub(crate) async fn answer(app: App, request: Request<Incoming>, peer: Peer) -> 
 }
 
 async fn route(app: App, mut request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Error> {
+    let Row { handler, version, captured, newer } = match row(&request, &peer) {
+        Ok(row) => row,
+        Err(error) => {
+            drain(request.into_body()).await;
+            return Err(error);
+        }
+    };
+    if let Some(newer) = newer {
+        request.extensions_mut().insert(newer);
+    }
+    handler(Call { app, request, version, captured, client: peer.name() }).await
+}
+
+/// Who answers a request, and what its path says.
+struct Row {
+    handler: Handler,
+    version: ApiVersion,
+    captured: Captured,
+    newer: Option<Newer>,
+}
+
+fn row(request: &Request<Incoming>, peer: &Peer) -> Result<Row, Error> {
     if matches!(peer, Peer::Tcp(_)) {
         refuse_web_pages(request.headers())?;
     }
-    let client = peer.name();
     let (version, path) = version(request.uri().path())?;
     let Some((route, captured)) = routes::find(request.method(), path) else {
         // Docker's words for both a path and a method that it does not know.
         return Err(Error::not_found("page not found"));
     };
-    if let Some(query) = request.uri().query()
-        && let Some(newer) = Newer::of(request.method(), route.path, &Query::parse(query)?)
-    {
-        request.extensions_mut().insert(newer);
-    }
+    let query = request.uri().query().map(Query::parse).transpose()?;
+    let newer = query.and_then(|query| Newer::of(request.method(), route.path, &query));
     match route.answer {
         Answer::Refuse(class, why) => Err(Error::new(class, why)),
         Answer::Local(handler)
@@ -56,7 +75,7 @@ async fn route(app: App, mut request: Request<Incoming>, peer: Peer) -> Result<R
         | Answer::Owner(handler)
         | Answer::AnyHolder(handler)
         | Answer::Every(handler)
-        | Answer::Place(handler) => handler(Call { app, request, version, captured, client }).await,
+        | Answer::Place(handler) => Ok(Row { handler, version, captured, newer }),
     }
 }
 
@@ -102,7 +121,7 @@ fn version(path: &str) -> Result<(ApiVersion, &str), Error> {
 }
 
 /// The name that a request's path has, if a row answers it.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn captured(method: &http::Method, path: &str) -> Option<String> {
     let (_, path) = version(path).ok()?;
     routes::find(method, path).map(|(_, captured)| captured.name)

@@ -13,7 +13,7 @@ use super::{
     answer::json as answer,
     call::{App, Call, node},
 };
-use crate::{Error, fleet};
+use crate::Error;
 
 /// An agent tries all nodes at once, each three times.
 const PROBE_WITHIN: Duration = Duration::from_secs(15);
@@ -136,12 +136,4 @@ fn common(snapshot: &Snapshot, one: NodeId, other: NodeId) -> bool {
         let nodes = network.nodes();
         nodes.contains(&one) && nodes.contains(&other)
     })
-}
-
-/// `POST /wharf/tokens`: a token with which a host joins by hand.
-pub(crate) async fn token(call: Call) -> Result<Response<Body>, Error> {
-    let (token, port) = call.app.agents.issue().await?;
-    let expires = jiff::Timestamp::from_nanosecond(fleet::now().as_nanos().into()).unwrap_or_default();
-    let expires = expires + crate::agents::SHOWN_FOR;
-    Ok(answer(json!({"Token": token.to_string(), "Port": port, "Expires": expires.to_string()}).to_string()))
 }

@@ -78,7 +78,7 @@ impl Hijackable {
 }
 
 /// What hyper gets of what begins a request, and what was put into it.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(crate) fn rewritten(sent: &[u8]) -> (Vec<u8>, &'static [u8]) {
     let mut client = Hijackable::new(Box::new(tokio::io::empty()));
     sent.clone_into(&mut client.read);

@@ -10,7 +10,7 @@ use super::{
     answer::json,
     call::{Call, node},
 };
-use crate::{Error, view};
+use crate::{Error, fleet::now, view};
 
 /// The longest key and value of a label.
 const LABEL_LIMIT: usize = 4096;
@@ -27,6 +27,14 @@ pub(crate) async fn list(call: Call) -> Result<Response<Body>, Error> {
 pub(crate) async fn inspect(call: Call) -> Result<Response<Body>, Error> {
     let node = node(&call.snapshot(), &call.captured.name)?;
     Ok(json(view::nodes::one(&node).to_string()))
+}
+
+/// `POST /wharf/tokens`: a token with which a host joins by hand.
+pub(crate) async fn token(call: Call) -> Result<Response<Body>, Error> {
+    let (token, port) = call.app.agents.issue().await?;
+    let expires = jiff::Timestamp::from_nanosecond(now().as_nanos().into()).unwrap_or_default();
+    let expires = expires + crate::agents::SHOWN_FOR;
+    Ok(json(serde_json::json!({"Token": token.to_string(), "Port": port, "Expires": expires.to_string()}).to_string()))
 }
 
 /// `POST /wharf/nodes/{node}/labels`: `{"zone": "a", "old": null}` sets one label and takes another away.

@@ -204,7 +204,7 @@ pub(crate) const ROUTES: &[Route] = rows![
     GET "/wharf/nodes/{node}" Snapshot(nodes::inspect);
     POST "/wharf/nodes/{node}/labels" Local(nodes::label);
     GET "/wharf/doctor" Every(doctor::examine);
-    POST "/wharf/tokens" Local(doctor::token);
+    POST "/wharf/tokens" Local(nodes::token);
     GET "/wharf/explain/{container}" Owner(explain::container);
     POST "/wharf/explain" Snapshot(explain::request);
 ];

@@ -3,7 +3,7 @@
 //! The engine gets the address, and keeps what the client asked for in an option of the endpoint: were it given aliases
 //! and links, it would answer for its own containers alone.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value, json};
 use wharf_model::{ENDPOINT_OPTION, FleetNetwork, NetworkId, Node};
@@ -70,7 +70,11 @@ pub(crate) fn default_bridge(node: &Node) -> Option<Ipv4Addr> {
 }
 
 /// An endpoint's configuration for the engine, of the client's.
-pub(crate) fn endpoint_for_engine(asked: &Value, address: Ipv4Addr) -> Value {
+pub(crate) fn endpoint_for_engine(asked: &Value, lease: &Lease) -> Value {
+    endpoint_with(asked, lease.address, lease.address6)
+}
+
+fn endpoint_with(asked: &Value, address: Ipv4Addr, address6: Option<Ipv6Addr>) -> Value {
     let mut endpoint = asked.as_object().cloned().unwrap_or_default();
     let mut kept = Map::new();
     for key in KEPT {
@@ -80,6 +84,9 @@ pub(crate) fn endpoint_for_engine(asked: &Value, address: Ipv4Addr) -> Value {
     }
     let mut addresses = kept.get("IPAMConfig").and_then(Value::as_object).cloned().unwrap_or_default();
     addresses.insert("IPv4Address".to_owned(), address.to_string().into());
+    if let Some(address6) = address6 {
+        addresses.insert("IPv6Address".to_owned(), address6.to_string().into());
+    }
     endpoint.insert("IPAMConfig".to_owned(), addresses.into());
     let mut options =
         endpoint.remove("DriverOpts").and_then(|options| options.as_object().cloned()).unwrap_or_default();
@@ -97,18 +104,36 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// The address that an endpoint asks for.
+/// The address that an endpoint asks for on a network: one of IPv6 means the one that goes with it.
 ///
 /// # Errors
-/// [`wharf_model::Class::Invalid`] if it is none.
-pub(crate) fn asked_address(endpoint: &Value) -> Result<Option<Ipv4Addr>, Error> {
+/// [`wharf_model::Class::Invalid`] if it is none, or the network has no such, or two are asked for that do not go together.
+pub(crate) fn asked_address(endpoint: &Value, network: &FleetNetwork) -> Result<Option<Ipv4Addr>, Error> {
     let config = endpoint.get("IPAMConfig");
     let text = |key| config.and_then(|config| config.get(key)).and_then(Value::as_str).filter(|text| !text.is_empty());
-    if let Some(text) = text("IPv6Address") {
-        return Err(Error::invalid(format!("address {text}: the network has no IPv6 addresses")));
-    }
     let parse = |text: &str| text.parse().map_err(|_| Error::invalid(format!("invalid IPv4 address: {text}")));
-    text("IPv4Address").map(parse).transpose()
+    let asked = text("IPv4Address").map(parse).transpose()?;
+    let Some(text) = text("IPv6Address") else { return Ok(asked) };
+    let address: Ipv6Addr = text.parse().map_err(|_| Error::invalid(format!("invalid IPv6 address: {text}")))?;
+    let pairing = network.pairing().ok_or_else(|| {
+        Error::invalid(format!("address {address}: network {} has no IPv6 addresses (--ipv6)", network.name))
+    })?;
+    let pair = pairing.four(address).ok_or_else(|| {
+        let (paired, range) = (pairing.paired(), network.range);
+        let name = &network.name;
+        Error::invalid(format!(
+            "address {address}: on network {name} containers have IPv6 addresses of {paired}, in pairs with those of {range}"
+        ))
+    })?;
+    match asked {
+        Some(asked) if asked != pair => Err(Error::invalid(format!(
+            "addresses {asked} and {address}: on network {} addresses go in pairs: {asked} with {}, {address} with {pair}; ask \
+             for one of them",
+            network.name,
+            pairing.six(asked),
+        ))),
+        _ => Ok(Some(pair)),
+    }
 }
 
 /// Makes the endpoints in an engine's answer the client's again: what was kept is back in its place, and networks have the
@@ -150,13 +175,33 @@ mod tests {
     #[test]
     fn the_engine_is_given_the_address_and_keeps_the_rest() {
         let asked = json!({"IPAMConfig": {}, "Aliases": ["web"], "Links": null, "MacAddress": "02:42:00:00:00:01"});
-        let sent = endpoint_for_engine(&asked, Ipv4Addr::new(10, 0, 0, 2));
+        let sent = endpoint_with(&asked, Ipv4Addr::new(10, 0, 0, 2), None);
         assert_eq!(sent["IPAMConfig"], json!({"IPv4Address": "10.0.0.2"}));
         assert_eq!(sent["DriverOpts"][ENDPOINT_OPTION], r#"{"Aliases":["web"]}"#);
         assert_eq!(sent["MacAddress"], "02:42:00:00:00:01");
         assert!(sent.get("Aliases").is_none() && sent.get("Links").is_none());
-        let empty = endpoint_for_engine(&Value::Null, Ipv4Addr::new(10, 0, 0, 2));
+        let empty = endpoint_with(&Value::Null, Ipv4Addr::new(10, 0, 0, 2), None);
         assert_eq!(empty["DriverOpts"][ENDPOINT_OPTION], "{}");
+    }
+
+    #[test]
+    fn an_address_of_ipv6_means_its_pair() {
+        let range = "10.5.0.0/16".parse().unwrap();
+        let mut network = FleetNetwork::new(NetworkId::MIN, "blue", range, 1370);
+        let asked = |network: &FleetNetwork, four: &str, six: &str| {
+            asked_address(&json!({"IPAMConfig": {"IPv4Address": four, "IPv6Address": six}}), network)
+        };
+        assert!(asked(&network, "", "fd12::9").is_err(), "it has none");
+        network.range6 = Some("fd12::/64".parse().unwrap());
+        let nine = Some(Ipv4Addr::new(10, 5, 0, 9));
+        assert_eq!(asked(&network, "", "fd12::9").unwrap(), nine);
+        assert_eq!(asked(&network, "10.5.0.9", "fd12::9").unwrap(), nine);
+        assert_eq!(asked(&network, "10.5.0.9", "").unwrap(), nine);
+        for (four, six) in [("10.5.0.8", "fd12::9"), ("", "fd12::1:0"), ("", "fd13::9"), ("", "x"), ("x", "")] {
+            assert!(asked(&network, four, six).is_err(), "{four} {six}");
+        }
+        let sent = endpoint_with(&Value::Null, Ipv4Addr::new(10, 5, 0, 9), Some("fd12::9".parse().unwrap()));
+        assert_eq!(sent["IPAMConfig"], json!({"IPv4Address": "10.5.0.9", "IPv6Address": "fd12::9"}));
     }
 
     #[test]
@@ -167,7 +212,7 @@ mod tests {
         let part = wharf_engine::wire::networks(part.as_bytes()).unwrap().0.remove(0);
         node.networks.insert(part.id, part.into());
         let asked = json!({"IPAMConfig": {"IPv4Address": "10.0.0.9"}, "Aliases": ["web"], "Links": ["db:store"]});
-        let mut answer = endpoint_for_engine(&asked, Ipv4Addr::new(10, 0, 0, 9));
+        let mut answer = endpoint_with(&asked, Ipv4Addr::new(10, 0, 0, 9), None);
         answer["NetworkID"] = "01".repeat(32).into();
         answer["EndpointID"] = "02".repeat(32).into();
         let mut networks =

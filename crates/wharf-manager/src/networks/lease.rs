@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, PoisonError},
 };
 
@@ -48,6 +48,8 @@ impl Drop for Going {
 pub(crate) struct Lease {
     pub(crate) network: NetworkId,
     pub(crate) address: Ipv4Addr,
+    /// The one that goes with it, where the network has such.
+    pub(crate) address6: Option<Ipv6Addr>,
     owner: Arc<Inner>,
 }
 
@@ -137,7 +139,8 @@ impl Networks {
             }
         };
         leases.held.insert((id, address), node);
-        Ok(Asked::Leased(Lease { network: id, address, owner: Arc::clone(&self.0) }))
+        let address6 = network.pairing().map(|pairing| pairing.six(address));
+        Ok(Asked::Leased(Lease { network: id, address, address6, owner: Arc::clone(&self.0) }))
     }
 
     /// The nodes on which one of these networks has no address left, and what is to be said of it.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 use http::Method;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Map, Value, json};
 use wharf_engine::wire::Touched;
 use wharf_model::{Class, FLEET_LABEL, FLEET_NETWORK_LABEL, FleetNetwork, NetworkId, Node};
@@ -76,22 +76,39 @@ impl Networks {
             "com.docker.network.driver.mtu": network.mtu.to_string(),
         });
         let mut options = options.as_object().cloned().unwrap_or_default();
+        // The engine lets through what comes from tunnels only if it lets through everything; the agent keeps out the rest.
+        let nftables = node.engine.as_ref().is_some_and(|engine| engine.nftables);
+        if nftables {
+            for family in ["ipv4", "ipv6"] {
+                options.insert(format!("{BRIDGE}.gateway_mode_{family}"), "nat-unprotected".into());
+            }
+        }
         for (key, value) in network.options.iter().filter(|(key, _)| key.starts_with("com.docker.network.")) {
             options.entry(key.to_string()).or_insert_with(|| value.to_string().into());
         }
         let reserved: Map<String, Value> =
             network.reserved.iter().map(|(name, address)| (name.to_string(), address.to_string().into())).collect();
+        let left = FleetNetwork::left_to_engine(slice);
+        let mut configs = vec![json!({
+            "Subnet": network.range.to_string(),
+            "IPRange": left.to_string(),
+            "Gateway": network.gateway_on(node.id)?.to_string(),
+            "AuxiliaryAddresses": reserved,
+        })];
+        if let (Some(range6), Some(pairing)) = (network.range6, network.pairing()) {
+            configs.push(json!({
+                "Subnet": range6.to_string(),
+                "IPRange": pairing.six_block(left).to_string(),
+                "Gateway": network.gateway6_on(node.id)?.to_string(),
+            }));
+        }
         Some(json!({
             "Name": network.name,
             "CheckDuplicate": true,
             "Driver": "bridge",
-            "Internal": network.internal,
-            "IPAM": {"Driver": "default", "Config": [{
-                "Subnet": network.range.to_string(),
-                "IPRange": FleetNetwork::left_to_engine(slice).to_string(),
-                "Gateway": network.gateway_on(node.id)?.to_string(),
-                "AuxiliaryAddresses": reserved,
-            }]},
+            "Internal": network.internal && !nftables,
+            "EnableIPv6": network.range6.is_some(),
+            "IPAM": {"Driver": "default", "Config": configs},
             "Options": options,
             "Labels": labels,
         }))
@@ -128,8 +145,8 @@ async fn remove(link: &Link, id: &str) -> Result<(), wharf_engine::Error> {
     }
 }
 
-/// The IPv4 ranges of an engine's network, of its entry in `GET /networks`.
-pub(super) fn ranges(entry: &str) -> Vec<Ipv4Net> {
+/// The ranges of an engine's network, of its entry in `GET /networks`.
+pub(super) fn ranges(entry: &str) -> Vec<IpNet> {
     configs(entry).iter().filter_map(|config| config["Subnet"].as_str()?.parse().ok()).collect()
 }
 

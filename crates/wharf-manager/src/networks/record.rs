@@ -1,8 +1,11 @@
 //! A network as the store keeps it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use wharf_model::{FleetNetwork, NodeId, Timestamp};
 
@@ -18,6 +21,10 @@ pub(crate) struct NetworkRecord {
     range: Ipv4Net,
     ip_range: Option<Ipv4Net>,
     gateway: Option<Ipv4Addr>,
+    #[serde(default)]
+    range6: Option<Ipv6Net>,
+    #[serde(default)]
+    gateway6: Option<Ipv6Addr>,
     reserved: BTreeMap<Box<str>, Ipv4Addr>,
     internal: bool,
     attachable: bool,
@@ -40,6 +47,8 @@ impl From<&FleetNetwork> for NetworkRecord {
             range: network.range,
             ip_range: network.ip_range,
             gateway: network.gateway,
+            range6: network.range6,
+            gateway6: network.gateway6,
             reserved: network.reserved.clone(),
             internal: network.internal,
             attachable: network.attachable,
@@ -64,6 +73,8 @@ impl NetworkRecord {
             range: self.range,
             ip_range: self.ip_range,
             gateway: self.gateway,
+            range6: self.range6,
+            gateway6: self.gateway6,
             reserved: self.reserved,
             internal: self.internal,
             attachable: self.attachable,

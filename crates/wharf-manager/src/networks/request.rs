@@ -1,11 +1,14 @@
 //! `POST /networks/create` for a network that spans the fleet.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use wharf_model::{Class, FLEET_NETWORK_LABEL, FleetNetwork, NetworkId};
+use wharf_model::{Class, FLEET_NETWORK_LABEL, FleetNetwork, NetworkId, Pairing};
 
 use crate::{Error, fleet::now};
 
@@ -35,6 +38,11 @@ pub(crate) struct NewNetwork {
     pub(super) range: Option<Ipv4Net>,
     ip_range: Option<Ipv4Net>,
     gateway: Option<Ipv4Addr>,
+    /// Whether it has IPv6 addresses, too.
+    ipv6: bool,
+    /// Their range; `None` for any.
+    pub(super) range6: Option<Ipv6Net>,
+    gateway6: Option<Ipv6Addr>,
     reserved: BTreeMap<Box<str>, Ipv4Addr>,
     internal: bool,
     attachable: bool,
@@ -120,8 +128,8 @@ impl NewNetwork {
                 format!("{what} is not for networks that span the fleet; --opt {SCOPE_OPTION}=node makes one node's");
             Err(Error::new(Class::Unsupported, why))
         };
-        if view.ipv6 == Some(true) || view.ipv4 == Some(false) {
-            return unsupported("IPv6");
+        if view.ipv4 == Some(false) {
+            return unsupported("IPv6 alone");
         }
         if view.ingress == Some(true) {
             return unsupported("--ingress");
@@ -130,10 +138,11 @@ impl NewNetwork {
         if let Some(driver) = ipam.driver.filter(|driver| !matches!(&**driver, "" | "default")) {
             return unsupported(&format!("the address driver {driver}"));
         }
-        let config = match ipam.config.unwrap_or_default() {
-            configs if configs.len() > 1 => return unsupported("a second subnet"),
-            configs => configs.into_iter().next().unwrap_or_default(),
-        };
+        let (configs, configs6): (Vec<_>, Vec<_>) =
+            ipam.config.unwrap_or_default().into_iter().partition(|config| !config.is_of_ipv6());
+        if configs.len() > 1 || configs6.len() > 1 {
+            return unsupported("a second subnet");
+        }
         let mtu = options.get(MTU_OPTION).map(|text| {
             let bad = || Error::invalid(format!("option {MTU_OPTION}={text}: want a number of bytes from 1280 on"));
             text.parse::<u32>().ok().filter(|mtu| *mtu >= super::LEAST_MTU).ok_or_else(bad)
@@ -149,17 +158,21 @@ impl NewNetwork {
             range: None,
             ip_range: None,
             gateway: None,
+            ipv6: view.ipv6.unwrap_or(false),
+            range6: None,
+            gateway6: None,
             reserved: BTreeMap::new(),
             internal: view.internal.unwrap_or(false),
             attachable: view.attachable.unwrap_or(false),
             encrypted,
             mtu: mtu.transpose()?,
         };
-        new.with_addresses(config).map(Some)
+        new.with_addresses(configs.into_iter().next().unwrap_or_default())?
+            .with_ipv6_addresses(configs6.into_iter().next().unwrap_or_default())
+            .map(Some)
     }
 
     fn with_addresses(mut self, config: IpamConfig) -> Result<Self, Error> {
-        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
         let range = |key: &str, text: &str| {
             let bad = || Error::invalid(format!("{key} {text:?}: want a range of IPv4 addresses such as 10.1.0.0/16"));
             text.parse::<Ipv4Net>().map_err(|_| bad())
@@ -171,10 +184,7 @@ impl NewNetwork {
             return Ok(self);
         };
         let net = range("Subnet", &subnet)?;
-        if net.addr() != net.network() {
-            let (text, right) = (net, net.trunc());
-            return Err(Error::invalid(format!("invalid subnet {text}: it should be {right}")));
-        }
+        whole(net.into())?;
         if !PREFIXES.contains(&net.prefix_len()) {
             return Err(Error::invalid(format!(
                 "Subnet {net}: a network that spans the fleet has between 8 addresses (/29) and 16 million (/8)"
@@ -200,30 +210,89 @@ impl NewNetwork {
         Ok(self)
     }
 
+    fn with_ipv6_addresses(mut self, config: IpamConfig) -> Result<Self, Error> {
+        let Some(subnet) = said(config.subnet) else { return Ok(self) };
+        if !self.ipv6 {
+            return Err(Error::invalid(format!("Subnet {subnet}: IPv6 is not enabled for this network (--ipv6)")));
+        }
+        let bad =
+            || Error::invalid(format!("Subnet {subnet:?}: want a range of IPv6 addresses such as fd12:3456::/64"));
+        let net: Ipv6Net = subnet.parse().map_err(|_| bad())?;
+        whole(net.into())?;
+        if said(config.ip_range).is_some() || config.reserved.is_some_and(|reserved| !reserved.is_empty()) {
+            return Err(Error::new(
+                Class::Unsupported,
+                format!(
+                    "parts of Subnet {net}: on networks that span the fleet a container's IPv6 address follows from its IPv4 address; say it of those"
+                ),
+            ));
+        }
+        self.range6 = Some(net);
+        let inside = |text: String| {
+            let bad = || Error::invalid(format!("Gateway {text:?}: want an IPv6 address of {net}"));
+            text.parse::<Ipv6Addr>().ok().filter(|address| net.contains(address)).ok_or_else(bad)
+        };
+        self.gateway6 = said(config.gateway).map(inside).transpose()?;
+        Ok(self)
+    }
+
     /// The network that it becomes.
-    pub(super) fn network(self, range: Ipv4Net, mtu: u32) -> FleetNetwork {
+    ///
+    /// # Errors
+    /// [`Class::Invalid`] if its IPv6 range is smaller than the other.
+    pub(super) fn network(self, range: Ipv4Net, mtu: u32) -> Result<FleetNetwork, Error> {
         let mut id = [0; 32];
         // The kernel gives so few bytes at once, whenever it is asked after its start.
         rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()).expect("the kernel has random numbers");
-        FleetNetwork {
-            id: NetworkId::from_bytes(id),
-            name: self.name,
+        let range6 = self.range6.or_else(|| self.ipv6.then(|| unique_local(&id)));
+        if let Some(range6) = range6.filter(|range6| Pairing::new(range, *range6).is_none()) {
+            return Err(Error::invalid(format!(
+                "Subnet {range6}: it has fewer addresses than {range}, with which its own go in pairs; want a prefix of /{} or \
+                 less",
+                Pairing::longest_prefix(range)
+            )));
+        }
+        Ok(FleetNetwork {
             driver: self.driver,
             created: now(),
             labels: self.labels,
             options: self.options,
-            range,
             ip_range: self.ip_range,
             gateway: self.gateway,
+            range6,
+            gateway6: self.gateway6,
             reserved: self.reserved,
             internal: self.internal,
             attachable: self.attachable,
             encrypted: self.encrypted,
-            mtu,
-            slices: BTreeMap::new(),
-            gateways: BTreeMap::new(),
-        }
+            ..FleetNetwork::new(NetworkId::from_bytes(id), &self.name, range, mtu)
+        })
     }
+}
+
+impl IpamConfig {
+    fn is_of_ipv6(&self) -> bool {
+        let subnet = self.subnet.as_deref().filter(|text| !text.is_empty());
+        subnet.or(self.gateway.as_deref()).or(self.ip_range.as_deref()).is_some_and(|text| text.contains(':'))
+    }
+}
+
+fn said(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Refuses a range with the address of one of its hosts.
+fn whole(net: IpNet) -> Result<(), Error> {
+    let right = net.trunc();
+    if net == right { Ok(()) } else { Err(Error::invalid(format!("invalid subnet {net}: it should be {right}"))) }
+}
+
+/// A range that nobody else has: fifty-six random bits below fd00::/8 (RFC 4193).
+fn unique_local(random: &[u8; 32]) -> Ipv6Net {
+    let mut octets = [0; 16];
+    octets[0] = 0xfd;
+    octets[1..8].copy_from_slice(&random[..7]);
+    Ipv6Net::new_assert(Ipv6Addr::from(octets), 64)
 }
 
 #[cfg(test)]
@@ -277,12 +346,35 @@ mod tests {
             json!({"Subnet": "10.5.0.7/24"}),
             json!({"Subnet": "10.5.0.0/30"}),
             json!({"Subnet": "fd00::/64"}),
+            json!({"Gateway": "fd00::1"}),
             json!({"Subnet": "10.5.0.0/24", "Gateway": "10.6.0.1"}),
             json!({"Subnet": "10.5.0.0/24", "IPRange": "10.6.0.0/25"}),
             json!({"Subnet": "10.5.0.0/24", "AuxiliaryAddresses": {"a": "x"}}),
         ] {
             assert!(config(bad.clone()).is_err(), "{bad}");
         }
-        assert_eq!(parse(json!({"EnableIPv6": true})).unwrap_err().class, Class::Unsupported);
+    }
+
+    #[test]
+    fn ipv6_addresses_are_checked_and_made() {
+        let range = "10.5.0.0/16".parse().unwrap();
+        let made = |body| parse(body).and_then(|new| new.unwrap().network(range, 1370));
+        let any = made(json!({"EnableIPv6": true})).unwrap().range6.unwrap();
+        assert!(any.prefix_len() == 64 && any.network().segments()[0] >> 8 == 0xfd, "{any}");
+        let configs = |subnet, gateway| {
+            made(json!({"EnableIPv6": true,
+            "IPAM": {"Config": [{"Subnet": "10.5.0.0/16"}, {"Subnet": subnet, "Gateway": gateway}]}}))
+        };
+        let asked = configs("fd12::/80", "fd12::9").unwrap();
+        assert_eq!(asked.range6, Some("fd12::/80".parse().unwrap()));
+        assert_eq!(asked.gateway6_on(wharf_model::NodeId(1)), Some("fd12::9".parse().unwrap()));
+        assert!(!asked.is_assignable(Ipv4Addr::new(10, 5, 0, 9)), "its pair is the gateway");
+        for (subnet, gateway) in [("fd12::1/80", ""), ("fd12::/113", ""), ("fd12::/80", "fd13::1"), ("fd12::/80", "x")]
+        {
+            assert_eq!(configs(subnet, gateway).unwrap_err().class, Class::Invalid, "{subnet} {gateway}");
+        }
+        assert_eq!(parse(json!({"EnableIPv4": false, "EnableIPv6": true})).unwrap_err().class, Class::Unsupported);
+        let twice = json!({"EnableIPv6": true, "IPAM": {"Config": [{"Subnet": "fd12::/64"}, {"Subnet": "fd13::/64"}]}});
+        assert_eq!(parse(twice).unwrap_err().class, Class::Unsupported);
     }
 }

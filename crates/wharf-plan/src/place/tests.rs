@@ -16,6 +16,7 @@ fn engine(name: &str, labels: &[(&str, &str)]) -> Arc<Engine> {
         api: ApiVersion::new(1, 41),
         min_api: ApiVersion::new(1, 12),
         total: Resources { cpus: Cpus::from_cores(4), memory: ByteSize(8 * GIB) },
+        nftables: false,
         labels: labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
     })
 }

@@ -21,6 +21,7 @@ mod objects;
 mod options;
 mod placement;
 mod streams;
+mod subcommands;
 mod tls;
 mod traffic;
 mod wiring;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         api::an_older_engine_is_not_asked_for_what_it_would_drop,
         api::plugins_are_their_nodes,
         clients::docker_py_works_as_on_one_engine,
+        subcommands::every_subcommand_does_what_it_does_on_one_engine,
         api::ping_has_the_headers_that_clients_look_for,
         differences::answers_differ_from_an_engines_only_as_documented,
         builds::a_built_image_runs_on_every_node,
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         networks::ports_are_published_of_networked_containers,
         networks::an_encrypted_network_carries_what_is_sent,
         networks::bad_networks_are_refused_and_leave_nothing,
+        networks::a_network_may_have_ipv6_addresses_too,
         networks::networks_without_containers_are_pruned,
         networks::what_happens_to_networks_is_told_once,
         networks::the_command_line_shows_networks_and_finds_nothing_wrong,

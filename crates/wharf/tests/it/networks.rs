@@ -299,7 +299,9 @@ pub(crate) fn bad_networks_are_refused_and_leave_nothing(fleet: &Fleet) -> anyho
         (&["--subnet", "10.192.0.0/24"], "nodes' own addresses"),
         (&["--subnet", "10.96.0.0/30"], "between 8 addresses"),
         (&["--subnet", "10.96.0.0/16", "--gateway", "10.95.0.1"], ""),
-        (&["--ipv6", "--subnet", "fd00:1::/64"], "IPv6"),
+        (&["--subnet", "fd00:1::/64"], "--ipv6"),
+        (&["--ipv6", "--subnet", "fd00:1::/120"], "in pairs"),
+        (&["--ipv6", "--subnet", "fd00:1::/64", "--ip-range", "fd00:1::/80"], "follows"),
         (&["--opt", "com.docker.network.driver.mtu=9000"], "leaves"),
         (&["--opt", "wharf.scope=moon"], "want node or fleet"),
     ] {
@@ -312,6 +314,44 @@ pub(crate) fn bad_networks_are_refused_and_leave_nothing(fleet: &Fleet) -> anyho
     let body = br#"{"Image": "busybox", "HostConfig": {"NetworkMode": "nowhere"}}"#;
     let (status, said) = fleet.request("POST", "/containers/create", body)?;
     ensure!(status == 404 && said.contains("network nowhere not found"), "{status} {said}");
+    Ok(())
+}
+
+pub(crate) fn a_network_may_have_ipv6_addresses_too(fleet: &Fleet) -> anyhow::Result<()> {
+    let _network = Network::create(fleet, "dual", &["--ipv6", "--subnet", "fd00:d::/64", "--subnet", "10.98.0.0/16"])?;
+    let _other = Network::create(fleet, "dual-other", &["--ipv6"])?;
+    let _guards = ["dual1", "dual2", "dual3", "dual-stranger"].map(|name| Container::of(fleet, name));
+    at(fleet, "dual1", "node1", &["--network", "dual"])?;
+    at(fleet, "dual2", "node2", &["--network", "dual"])?;
+    at(fleet, "dual3", "node2", &["--network", "dual", "--ip6", "fd00:d::409"])?;
+    at(fleet, "dual-stranger", "node2", &["--network", "dual-other"])?;
+    let six = |name: &str, network: &str| {
+        let format = format!("{{{{(index .NetworkSettings.Networks {network:?}).GlobalIPv6Address}}}}");
+        fleet.docker(&["inspect", "--format", &format, name])
+    };
+    ensure!(six("dual3", "dual")? == "fd00:d::409" && address(fleet, "dual3", "dual")? == "10.98.4.9");
+    let talks = |from: &str, to: &str| fleet.docker(&["exec", from, "ping", "-6", "-c", "1", "-W", "2", to]);
+    for (from, to) in [("dual1", "dual2"), ("dual2", "dual1"), ("dual1", "dual3"), ("dual3", "dual2")] {
+        talks(from, to)?;
+        talks(from, &six(to, "dual")?)?;
+        ensure!(fleet.docker(&["exec", from, "nslookup", "-type=aaaa", to])?.contains(&six(to, "dual")?));
+        reaches(fleet, from, &address(fleet, to, "dual")?)?;
+    }
+    ensure!(talks("dual1", &six("dual-stranger", "dual-other")?).is_err(), "networks are not apart");
+    fleet.docker(&["network", "connect", "dual-other", "dual1"])?;
+    talks("dual1", "dual-stranger")?;
+    let _secret = Network::create(fleet, "dual-secret", &["--ipv6", "--opt", "encrypted"])?;
+    let _guards = ["dual-secret1", "dual-secret2"].map(|name| Container::of(fleet, name));
+    at(fleet, "dual-secret1", "node1", &["--network", "dual-secret"])?;
+    at(fleet, "dual-secret2", "node3", &["--network", "dual-secret"])?;
+    talks("dual-secret1", "dual-secret2")?;
+    talks("dual-secret2", "dual-secret1")?;
+    let shown = fleet.docker(&["network", "inspect", "dual"])?;
+    ensure!(shown.contains("fd00:d::409/64") && shown.contains("\"EnableIPv6\": true"), "{shown}");
+    let said = fleet.docker_fails(&["run", "--rm", "--network", "dual", "--ip6", "fd00:e::1", "busybox", "true"])?;
+    ensure!(said.contains("in pairs"), "{said}");
+    let said = fleet.docker_fails(&["network", "create", "--ipv6", "--subnet", "fd00:d::/80", "dual-third"])?;
+    ensure!(said.contains("of network dual"), "{said}");
     Ok(())
 }
 

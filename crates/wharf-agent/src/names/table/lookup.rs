@@ -218,12 +218,8 @@ impl<'a> Lookup<'a> {
         }
         // A few hundred comparisons at most; and addresses of networks that the asker is not on are nobody's business,
         // neither the asker's nor that of a server outside.
-        let IpAddr::V4(four) = address else { return if known { Answer::Gone } else { self.forward() } };
-        if known || self.index.networks.values().any(|network| network.range.contains(&four)) {
-            Answer::Gone
-        } else {
-            self.forward()
-        }
+        let mut ranges = self.index.networks.values().flat_map(|network| &network.ranges);
+        if known || ranges.any(|range| range.contains(&address)) { Answer::Gone } else { self.forward() }
     }
 }
 

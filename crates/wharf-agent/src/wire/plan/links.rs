@@ -5,20 +5,20 @@ use ipnet::Ipv4Net;
 use super::Plan;
 use crate::wire::observe::{Link, Observed, tunnel_settings};
 use crate::wire::step::{Mac, Step, Vxlan};
-use crate::wire::wish::{PLAIN_TUNNEL, SECURE_TUNNEL, TUNNEL_VNI, Wish, tunnel_mac};
+use crate::wire::wish::{Family, PLAIN_TUNNEL, SECURE_TUNNEL, Sound, TUNNEL_VNI, Wish, tunnel_mac};
 
 /// "Loose" reverse path filtering (RFC 3704): a peer may answer over the other tunnel than the one we would ask it by.
 const LOOSE: &str = "2";
 
 /// What is to be done so that the tunnel devices are as wished.
-pub(crate) fn links(wish: &Wish, observed: &Observed) -> Plan {
+pub(crate) fn links(wish: &Wish, sound: &Sound<'_>, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
-    plain_tunnel(wish, observed, &mut plan);
-    secure_tunnel(wish, observed, &mut plan);
+    plain_tunnel(wish, sound.have(Family::V6), observed, &mut plan);
+    secure_tunnel(wish, sound.have(Family::V6), observed, &mut plan);
     plan
 }
 
-fn plain_tunnel(wish: &Wish, observed: &Observed, plan: &mut Plan) {
+fn plain_tunnel(wish: &Wish, six: bool, observed: &Observed, plan: &mut Plan) {
     let wanted =
         Vxlan { port: wish.vxlan_port, local: wish.underlay, mtu: wish.mtu, mac: Mac(tunnel_mac(wish.tunnel_address)) };
     let mut kept = observed.links.get(PLAIN_TUNNEL);
@@ -33,7 +33,7 @@ fn plain_tunnel(wish: &Wish, observed: &Observed, plan: &mut Plan) {
         Some(_) => {}
     }
     // Source checking is set before the device is up, so that no packet meets the stricter default.
-    settings(PLAIN_TUNNEL, kept.map(|_| observed), plan);
+    settings(PLAIN_TUNNEL, six, kept.map(|_| observed), plan);
     let address = Ipv4Net::from(wish.tunnel_address);
     let addresses = kept.and_then(|_| observed.addresses.get(PLAIN_TUNNEL));
     if !addresses.is_some_and(|addresses| addresses.contains(&address)) {
@@ -67,11 +67,11 @@ fn misfit(wanted: &Vxlan, link: &Link) -> Option<String> {
     (link.mac != wanted.mac.0).then(|| "its hardware address is another".to_owned())
 }
 
-fn secure_tunnel(wish: &Wish, observed: &Observed, plan: &mut Plan) {
+fn secure_tunnel(wish: &Wish, six: bool, observed: &Observed, plan: &mut Plan) {
     if !observed.links.contains_key(SECURE_TUNNEL) {
         return;
     }
-    settings(SECURE_TUNNEL, Some(observed), plan);
+    settings(SECURE_TUNNEL, six, Some(observed), plan);
     if observed.addresses.get(SECURE_TUNNEL).is_none_or(|addresses| addresses.is_empty()) {
         let address = Ipv4Net::from(wish.tunnel_address);
         plan.steps.push(Step::AddAddress { device: SECURE_TUNNEL.to_owned(), address });
@@ -79,9 +79,9 @@ fn secure_tunnel(wish: &Wish, observed: &Observed, plan: &mut Plan) {
 }
 
 /// The settings of a tunnel; `observed` is `None` for a device that is about to be made.
-fn settings(tunnel: &str, observed: Option<&Observed>, plan: &mut Plan) {
+fn settings(tunnel: &str, six: bool, observed: Option<&Observed>, plan: &mut Plan) {
     let [source_check, no_ipv6] = tunnel_settings(tunnel);
-    for (key, value) in [(source_check, LOOSE), (no_ipv6, "1")] {
+    for (key, value) in [(source_check, LOOSE), (no_ipv6, if six { "0" } else { "1" })] {
         // A kernel without IPv6 has no such setting, and no such traffic.
         let right = observed.is_some_and(|observed| observed.settings.get(&key).is_none_or(|now| now == value));
         if !right {

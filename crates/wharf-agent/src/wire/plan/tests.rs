@@ -9,10 +9,12 @@ fn wish() -> Wish {
     let network = Network {
         bridge: "wh-a".to_owned(),
         range: "10.192.0.0/16".parse().unwrap(),
+        range6: None,
         internal: false,
         encrypted: false,
         own: vec!["10.192.1.0/25".parse().unwrap()],
         remote: BTreeMap::from([("10.192.2.0/25".parse().unwrap(), 2)]),
+        neighbours: Default::default(),
     };
     let peer = Peer { tunnel_address: Ipv4Addr::new(10, 255, 0, 2), underlay: Ipv4Addr::new(172, 31, 0, 2) };
     Wish {
@@ -57,14 +59,14 @@ fn entry_steps(wish: &Wish, observed: &Observed) -> Vec<String> {
 
 #[test]
 fn devices_as_wished_need_no_step() {
-    assert!(links(&wish(), &devices()).steps.is_empty());
+    assert!(links(&wish(), &wish().sound(), &devices()).steps.is_empty());
 }
 
 #[test]
 fn a_device_on_another_port_is_made_anew() {
     let mut observed = devices();
     observed.links.get_mut(PLAIN_TUNNEL).unwrap().vxlan.as_mut().unwrap().port = 4789;
-    let steps = links(&wish(), &observed).steps;
+    let steps = links(&wish(), &wish().sound(), &observed).steps;
     assert!(matches!(&steps[..2], [Step::RemoveLink { .. }, Step::AddTunnel(_)]), "{steps:?}");
     assert!(matches!(steps.last(), Some(Step::BringUp { .. })), "{steps:?}");
 }

@@ -22,6 +22,13 @@ pub(super) fn entry(network: &FleetNetwork) -> Value {
     if !network.reserved.is_empty() {
         config.insert("AuxiliaryAddresses".to_owned(), json!(network.reserved));
     }
+    let mut configs = vec![Value::Object(config)];
+    if let Some(range6) = network.range6 {
+        let of_a_node = || network.nodes().into_iter().next().and_then(|node| network.gateway6_on(node));
+        let gateway = network.gateway6.or_else(of_a_node).or_else(|| range6.hosts().nth(1));
+        let gateway = gateway.map(|gateway| gateway.to_string());
+        configs.push(json!({"Subnet": range6.to_string(), "Gateway": gateway}));
+    }
     json!({
         "Name": network.name,
         "Id": network.id.to_string(),
@@ -29,8 +36,8 @@ pub(super) fn entry(network: &FleetNetwork) -> Value {
         "Scope": "global",
         "Driver": network.shown_driver(),
         "EnableIPv4": true,
-        "EnableIPv6": false,
-        "IPAM": {"Driver": "default", "Options": {}, "Config": [config]},
+        "EnableIPv6": network.range6.is_some(),
+        "IPAM": {"Driver": "default", "Options": {}, "Config": configs},
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": false,
@@ -50,7 +57,14 @@ pub(crate) fn inspect(network: &FleetNetwork, snapshot: &Snapshot) -> Value {
     entry["Containers"] =
         Value::Object(up.map(|(_, container, attached)| member(network, container, attached)).collect());
     let name = |node| snapshot.node(node).map_or_else(String::new, |node| node.name.to_string());
-    let slices = network.slices.iter().map(|(slice, node)| json!({"Slice": slice.to_string(), "Node": name(*node)}));
+    let slices = network.slices.iter().map(|(slice, node)| {
+        let six = network.pairing().map(|pairing| pairing.six_block(*slice).to_string());
+        let mut shown = json!({"Slice": slice.to_string(), "Node": name(*node)});
+        if let Some(six) = six {
+            shown["SliceIPv6"] = six.into();
+        }
+        shown
+    });
     entry["Slices"] = slices.collect();
     entry["MTU"] = network.mtu.into();
     entry["Encrypted"] = network.encrypted.into();
@@ -63,12 +77,17 @@ fn member(network: &FleetNetwork, container: &Container, attached: &Attachment) 
         IpAddr::V4(_) => format!("{address}/{}", network.range.prefix_len()),
         IpAddr::V6(_) => address.to_string(),
     });
+    let address6 =
+        attached.address.zip(network.pairing()).zip(network.range6).and_then(|((address, pairing), range6)| {
+            let IpAddr::V4(address) = address else { return None };
+            Some(format!("{}/{}", pairing.six(address), range6.prefix_len()))
+        });
     let member = json!({
         "Name": container.name,
         "EndpointID": fleet.map_or("", |fleet| &fleet.id),
         "MacAddress": fleet.map_or("", |fleet| &fleet.mac),
         "IPv4Address": address,
-        "IPv6Address": "",
+        "IPv6Address": address6.unwrap_or_default(),
     });
     (container.id.to_string(), member)
 }
