@@ -1,9 +1,5 @@
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
-
-/// How much more than a limit is read before the connection is closed on the sender.
-const DRAIN_LIMIT: usize = 64 << 20;
 
 /// What goes wrong while a body is read or made.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -22,7 +18,11 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// A body that arrives over a connection.
-pub fn incoming(body: Incoming) -> Body {
+pub fn incoming<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
     body.map_err(Into::into).boxed_unsync()
 }
 
@@ -39,7 +39,6 @@ where
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         if first.as_ref().map_or(0, Bytes::len) + rest.len() + data.len() > limit {
-            drain(&mut body).await?;
             return Ok(Err(limit));
         }
         match &first {
@@ -55,16 +54,4 @@ where
     whole.extend_from_slice(&first);
     whole.extend_from_slice(&rest);
     Ok(Ok(whole.freeze()))
-}
-
-/// Reads on for a while, to no end but this: who sends too much hears so only when it has done with sending.
-async fn drain<B: http_body::Body<Data = Bytes> + Unpin>(body: &mut B) -> Result<(), B::Error> {
-    let mut left = DRAIN_LIMIT;
-    while let Some(frame) = body.frame().await {
-        left = left.saturating_sub(frame?.data_ref().map_or(0, Bytes::len));
-        if left == 0 {
-            break;
-        }
-    }
-    Ok(())
 }

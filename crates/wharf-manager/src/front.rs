@@ -34,6 +34,7 @@ mod registry;
 mod routes;
 mod serve;
 mod transfer;
+mod upload;
 mod volumes;
 
 use self::listen::Peer;

@@ -18,7 +18,7 @@ use wharf_model::{Class, Node};
 
 use super::{
     answer::{json, of_engine},
-    call::{App, Call, drain},
+    call::{App, Call},
     choose,
     forward::{WhileOpen, forward, forward_body, passed_back_then},
 };
@@ -44,13 +44,8 @@ struct Plan {
 
 /// `POST /build`
 pub(crate) async fn build(call: Call) -> Result<Response<Body>, Error> {
-    match plan(&call) {
-        Ok(plan) => send(call, plan).await,
-        Err(error) => {
-            drain(call.request.into_body()).await;
-            Err(error)
-        }
-    }
+    let plan = plan(&call)?;
+    send(call, plan).await
 }
 
 fn plan(call: &Call) -> Result<Plan, Error> {

@@ -1,16 +1,15 @@
 //! One request on its way to its answer.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, header};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use serde::de::DeserializeOwned;
 use wharf_engine::collect;
 use wharf_model::{ApiVersion, Class, Container, Node, Resolution, Snapshot};
 
-use super::{BuildKits, Execs, Transfers, pattern::Captured};
+use super::{BuildKits, Execs, Transfers, pattern::Captured, upload::Upload};
 use crate::{
     Error, Identity,
     agents::Agents,
@@ -43,25 +42,13 @@ pub(crate) struct App {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) app: App,
-    pub(crate) request: Request<Incoming>,
+    pub(crate) request: Request<Upload>,
     /// The version of the API that the client speaks.
     pub(crate) version: ApiVersion,
     /// The name in the path.
     pub(crate) captured: Captured,
     /// Who asks, as far as the connection tells: requests of one client go to one builder.
     pub(crate) client: Arc<str>,
-}
-
-/// So much of a refused request's body is read before the refusal is sent, in at most so long.
-const DRAIN_LIMIT: usize = 64 << 20;
-const DRAIN_WITHIN: Duration = Duration::from_secs(10);
-
-/// Reads what a request that is refused still has to say: a client reads no answer before it has sent all of it, and an end of
-/// the connection is all it would see.
-pub(crate) async fn drain(body: Incoming) {
-    let mut body = Limited::new(body, DRAIN_LIMIT);
-    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    tokio::time::timeout(DRAIN_WITHIN, rest).await.ok();
 }
 
 impl Call {

@@ -10,17 +10,18 @@ use wharf_model::ApiVersion;
 use super::{
     Peer,
     answer::failure,
-    call::{App, Call, drain},
+    call::{App, Call},
     newer::Newer,
     pattern::Captured,
     routes::{self, Answer, Handler},
+    upload::Upload,
 };
 use crate::{API_NEWEST, API_OLDEST, Error, SERVER, view::query::Query};
 
 /// Answers any request whatever.
 pub(crate) async fn answer(app: App, request: Request<Incoming>, peer: Peer) -> Response<Body> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let result = route(app, request, peer).await;
+    let result = route(app, request.map(Upload::new), peer).await;
     let mut response = result.unwrap_or_else(|error| {
         tracing::debug!("{method} {path}: {error}");
         failure(&error)
@@ -35,14 +36,8 @@ pub(crate) async fn answer(app: App, request: Request<Incoming>, peer: Peer) -> 
     response
 }
 
-async fn route(app: App, mut request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Error> {
-    let Row { handler, version, captured, newer } = match row(&request, &peer) {
-        Ok(row) => row,
-        Err(error) => {
-            drain(request.into_body()).await;
-            return Err(error);
-        }
-    };
+async fn route(app: App, mut request: Request<Upload>, peer: Peer) -> Result<Response<Body>, Error> {
+    let Row { handler, version, captured, newer } = row(&request, &peer)?;
     if let Some(newer) = newer {
         request.extensions_mut().insert(newer);
     }
@@ -57,7 +52,7 @@ struct Row {
     newer: Option<Newer>,
 }
 
-fn row(request: &Request<Incoming>, peer: &Peer) -> Result<Row, Error> {
+fn row(request: &Request<Upload>, peer: &Peer) -> Result<Row, Error> {
     if matches!(peer, Peer::Tcp(_)) {
         refuse_web_pages(request.headers())?;
     }

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use wharf_engine::{Body, empty, incoming};
 use wharf_model::Node;
 
-use super::{answer::of_engine, hijack, newer::Newer};
+use super::{answer::of_engine, hijack, newer::Newer, upload::Upload};
 use crate::{Error, fleet::Link};
 
 /// Headers that speak of one connection only, and of its engine rather than of us.
@@ -40,7 +40,7 @@ impl WhileOpen {
 pub(crate) async fn forward(
     link: &Link,
     node: &Node,
-    request: Request<Incoming>,
+    request: Request<Upload>,
     path: &str,
 ) -> Result<Response<Body>, Error> {
     forward_body(link, node, request.map(incoming), path).await

@@ -7,10 +7,9 @@ use flate2::write::GzDecoder;
 use futures_util::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
-use hyper::body::Incoming;
 use wharf_engine::{Body, BodyError};
 
-use crate::Error;
+use crate::{Error, front::upload::Upload};
 
 /// A Dockerfile that does not turn up in so much of a context is not waited for.
 const PEEK_LIMIT: usize = 16 << 20;
@@ -31,7 +30,7 @@ const BLOCK: usize = 512;
 ///
 /// # Errors
 /// [`wharf_model::Class::Invalid`] if the body breaks off, or is too short for an archive.
-pub(super) async fn peek(body: &mut Incoming, name: &str) -> Result<(Option<String>, Bytes), Error> {
+pub(super) async fn peek(body: &mut Upload, name: &str) -> Result<(Option<String>, Bytes), Error> {
     let (mut seen, mut plain, mut at) = (Vec::new(), Plain::new(), 0);
     let dockerfile = loop {
         match find(plain.text(), &mut at, name) {
@@ -59,7 +58,7 @@ pub(super) async fn peek(body: &mut Incoming, name: &str) -> Result<(Option<Stri
 }
 
 /// A body as if nobody had read from it.
-pub(super) fn whole(seen: Bytes, rest: Incoming) -> Body {
+pub(super) fn whole(seen: Bytes, rest: Upload) -> Body {
     let seen = stream::once(std::future::ready(Ok(Frame::data(seen))));
     let rest = BodyStream::new(rest).map(|frame| frame.map_err(BodyError::from));
     StreamBody::new(seen.chain(rest)).boxed_unsync()
