@@ -172,8 +172,16 @@ pub(crate) async fn measure(wharf: &Path, sim: &Path, size: Size) -> anyhow::Res
 
     for clients in [1, 32, 100] {
         let began = Instant::now();
-        let made = creates(&fleet, clients, size.creates).await?;
-        add(&format!("creates per second, {clients} clients"), made as f64 / began.elapsed().as_secs_f64(), "/s");
+        let used = manager.cpu()?;
+        let made = creates(&fleet, clients, size.creates).await? as f64;
+        let (took, used) = (began.elapsed(), manager.cpu()?.saturating_sub(used));
+        add(&format!("creates per second, {clients} clients"), made / took.as_secs_f64(), "/s");
+        // What it needs of a processor, however many others there are to share it with.
+        add(
+            &format!("the manager's processor time per create, {clients} clients"),
+            used.as_secs_f64() * 1e3 / made,
+            "ms",
+        );
     }
     let (load, mut delays) = tokio::join!(creates(&fleet, 32, size.creates), delays(&fleet, &engine, 200),);
     load?;

@@ -14,7 +14,7 @@ use crate::{
     front::{self, App, BuildKits, Execs, Listener, Transfers},
     networks::{self, Networks},
     records::Records,
-    view::info::NodeLines,
+    view::{images::Meanings, info::NodeLines},
 };
 
 /// What a manager is to do.
@@ -93,6 +93,7 @@ impl Manager {
             execs: Execs::default(),
             transfers: Transfers::default(),
             buildkits: BuildKits::default(),
+            meanings: Meanings::default(),
             node_lines: NodeLines::default(),
             networks,
             agents: agents.agents.clone(),

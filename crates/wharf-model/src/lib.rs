@@ -46,7 +46,7 @@ pub use crate::{
     load::Load,
     node::{
         Agent, ApiVersion, BUILT_IN_LABELS, Engine, Health, Image, Network, Node, PREDEFINED_NETWORKS,
-        ParseApiVersionError, Volume,
+        ParseApiVersionError, SLOTS_LABEL, Volume,
     },
     pairing::Pairing,
     resource::{Cpus, Resources},

@@ -97,6 +97,14 @@ impl Node {
         found.map(|value| &**value)
     }
 
+    /// How many containers it may have, by its label [`SLOTS_LABEL`]. Placement asks this of every node.
+    pub fn slots(&self) -> Option<usize> {
+        match self.labels.get(SLOTS_LABEL) {
+            Some(slots) => slots.parse().ok(),
+            None => self.engine.as_ref()?.slots,
+        }
+    }
+
     /// All of its labels and what they say, in the order of their keys.
     pub fn all_labels(&self) -> BTreeMap<&str, &str> {
         let of_engine = self.engine.iter().flat_map(|engine| engine.labels.keys());
@@ -109,6 +117,9 @@ impl Node {
         self.endpoint.host()
     }
 }
+
+/// The label that says how many containers a node may have; one that is no number says nothing.
+pub const SLOTS_LABEL: &str = "containerslots";
 
 /// Labels that every engine has, made of what it says of itself.
 pub const BUILT_IN_LABELS: [&str; 5] = ["storagedriver", "kernelversion", "operatingsystem", "ostype", "architecture"];
@@ -175,6 +186,8 @@ pub struct Engine {
     pub total: Resources,
     /// Whether it keeps its networks apart with nftables, where no rule of another program's can let anything in.
     pub nftables: bool,
+    /// How many containers its label `containerslots` lets it have.
+    pub slots: Option<usize>,
     /// Its own labels and the built-in ones (`storagedriver`, `kernelversion`, `operatingsystem`, `ostype`,
     /// `architecture`), which they cannot override.
     pub labels: BTreeMap<Box<str>, Box<str>>,

@@ -15,6 +15,8 @@ use crate::{
 pub struct Snapshot {
     /// Grows with every change.
     pub version: u64,
+    /// Grows with every change of what images there are, what they are called, and which of their nodes answer.
+    pub images_version: u64,
     nodes: OrdMap<NodeId, Arc<Node>>,
     nodes_by_name: OrdMap<Arc<str>, NodeId>,
     image_holders: OrdSet<(ImageId, NodeId)>,
@@ -308,6 +310,15 @@ impl Snapshot {
         }
         self.nodes_by_name.insert(Arc::clone(&node.name), node.id);
         let before = self.nodes.get(&node.id).cloned();
+        let same_images = |before: &Node| {
+            let pairs = || before.images.values().zip(node.images.values());
+            before.images.ptr_eq(&node.images)
+                || before.images.len() == node.images.len() && pairs().all(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        let same = |before: &Arc<Node>| before.health == node.health && same_images(before);
+        if !before.as_ref().is_some_and(same) {
+            self.images_version += 1;
+        }
         for image in node.images.values() {
             let known = before.as_ref().and_then(|before| before.images.get(&image.id));
             if !known.is_some_and(|known| Arc::ptr_eq(known, image)) {
@@ -328,6 +339,7 @@ impl Snapshot {
     /// Forgets a node and its containers.
     pub fn remove_node(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.remove(&id) {
+            self.images_version += 1;
             self.nodes_by_name.remove(&node.name);
             node.images.values().for_each(|image| self.forget_image(id, image));
             node.containers.values().for_each(|container| self.forget(container));

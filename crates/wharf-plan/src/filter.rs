@@ -4,9 +4,6 @@ use wharf_model::{Container, Cpus, Image, Node, PROJECT_LABEL, PublishedPort, Re
 
 use crate::{Expression, Platform, Policy, Reason, Workload};
 
-/// The engine label that says how many containers a node may have.
-const SLOTS_LABEL: &str = "containerslots";
-
 /// A node, and what is promised on it already.
 #[derive(Debug)]
 pub(crate) struct Candidate<'a> {
@@ -111,22 +108,19 @@ fn platform(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<()
     {
         return Err(Reason::Api { what, needs, has: engine.api });
     }
+    let Some(platform) = &want.platform else { return Ok(()) };
     let has = |key: &str| engine.labels.get(key).map_or("", |value| &**value);
     let (os, architecture) = (has("ostype"), has("architecture"));
-    match &want.platform {
-        Some(platform) if !platform.runs_on(os, architecture) => {
-            let has = Platform::parse(&format!("{os}/{architecture}")).to_string();
-            Err(Reason::Platform { asked: platform.to_string(), has })
-        }
-        _ => Ok(()),
+    if platform.runs_on(os, architecture) {
+        return Ok(());
     }
+    let has = Platform::parse(&format!("{os}/{architecture}")).to_string();
+    Err(Reason::Platform { asked: platform.to_string(), has })
 }
 
 /// The predecessor's rule: all containers of a node count, whatever they do; a label that is no number is none.
 fn slots(_: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(), Reason> {
-    let Some(slots) = label(candidate.node, SLOTS_LABEL).and_then(|slots| slots.parse::<usize>().ok()) else {
-        return Ok(());
-    };
+    let Some(slots) = candidate.node.slots() else { return Ok(()) };
     let taken = candidate.node.containers.len() + candidate.promised.len();
     if taken < slots { Ok(()) } else { Err(Reason::Slots(slots)) }
 }
@@ -226,14 +220,16 @@ fn network(want: &Workload, candidate: &Candidate<'_>, _: &Policy) -> Result<(),
 
 fn resources(want: &Workload, candidate: &Candidate<'_>, policy: &Policy) -> Result<(), Reason> {
     let Some(engine) = &candidate.node.engine else { return Ok(()) };
-    let asks = want.resources.memory.0 > 0 || want.resources.cpus > Cpus::default();
-    if asks && candidate.node.load().unread > 0 {
+    // What reserves nothing fits everywhere, also where too much is reserved already.
+    if want.resources == Resources::default() {
+        return Ok(());
+    }
+    if candidate.node.load().unread > 0 {
         return Err(Reason::Unread);
     }
     let limit = policy.with_overcommit(engine.total);
     let mut free = limit;
     free -= candidate.reserved;
-    // What reserves nothing fits everywhere, also where too much is reserved already.
     if want.resources.memory.0 > 0 && want.resources.memory > free.memory {
         return Err(Reason::Memory { asked: want.resources.memory, free: free.memory });
     }

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
 };
 
@@ -85,19 +85,23 @@ pub struct Verdict {
 
 /// What is to be said of every node and a container that wants a place.
 pub fn judge(want: &Workload, fleet: &Snapshot, policy: &Policy, seed: Seed) -> impl Iterator<Item = Verdict> {
-    let mut promised: BTreeMap<NodeId, Vec<&Reservation>> = BTreeMap::new();
-    for reservation in fleet.reservations() {
-        if let Some(node) = reservation.node {
-            promised.entry(node).or_default().push(reservation);
-        }
-    }
+    let mut promised: Vec<(NodeId, &Reservation)> =
+        fleet.reservations().filter_map(|reservation| Some((reservation.node?, &**reservation))).collect();
+    promised.sort_by_key(|(node, _)| *node);
+    // Nodes come in the order of their numbers, too.
+    let mut promised = promised.into_iter().peekable();
+    let chance = chance(seed, want);
     fleet.nodes().map(move |node| {
-        let candidate = candidate(node, promised.remove(&node.id).unwrap_or_default());
+        let mut of_node = Vec::new();
+        while let Some((_, reservation)) = promised.next_if(|(of, _)| *of <= node.id) {
+            of_node.push(reservation);
+        }
+        let candidate = candidate(node, of_node);
         let score = || Score {
             prompt: !policy.suspects.contains(&node.id),
             wishes: wishes(want, &candidate),
             company: has_company(want, &candidate),
-            strategy: policy.strategy.rank(&candidate, dice(seed, want, node.id)),
+            strategy: policy.strategy.rank(&candidate, dice(chance, node.id)),
         };
         Verdict { node: node.id, outcome: check(want, &candidate, policy).map(|()| score()) }
     })
@@ -135,10 +139,19 @@ fn candidate<'a>(node: &'a wharf_model::Node, promised: Vec<&'a Reservation>) ->
     Candidate { node, reserved, count: node.load().count + promised.len(), promised }
 }
 
-fn dice(seed: Seed, want: &Workload, node: NodeId) -> u64 {
+/// What a container's dice begin with.
+fn chance(seed: Seed, want: &Workload) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (seed.0, &want.name, &want.image, node).hash(&mut hasher);
+    (seed.0, &want.name, &want.image).hash(&mut hasher);
     hasher.finish()
+}
+
+/// A number for each node: the finaliser of `SplitMix64`, which takes a nanosecond where a hash takes thirty.
+fn dice(chance: u64, node: NodeId) -> u64 {
+    let mixed = chance ^ u64::from(node.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
 }
 
 #[cfg(test)]

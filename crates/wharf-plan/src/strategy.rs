@@ -47,6 +47,9 @@ impl Strategy {
 fn load(candidate: &Candidate<'_>) -> u64 {
     let Some(engine) = &candidate.node.engine else { return 0 };
     let share = |part: u64, whole: u64| {
+        if part == 0 {
+            return 0;
+        }
         let share = u128::from(part) * 1_000_000 / u128::from(whole.max(1));
         u64::try_from(share).unwrap_or(u64::MAX / 4)
     };

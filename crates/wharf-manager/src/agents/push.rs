@@ -37,6 +37,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 /// An engine that unpacks the program has a slow disk at worst.
 const CHANGE_WITHIN: Duration = Duration::from_secs(120);
 
+/// `{"reference":["wharf-agent"]}`: images of that name, whatever their tag.
+const IMAGES_OF_AGENTS: &str = "%7B%22reference%22%3A%5B%22wharf-agent%22%5D%7D";
+
 /// What the program is read in.
 const CHUNK: usize = 256 << 10;
 
@@ -155,7 +158,22 @@ async fn bring(inner: &Inner, node: &Node, tag: &str, first: bool) -> Result<Bro
     upload(&link, node, Method::PUT, &path, full(archive)).await?;
     call(&link, Method::POST, &format!("/containers/{AGENT_NAME}/start"), None).await.map_err(refused)?;
     tracing::info!("{} has got its agent", node.name);
+    if let Err(error) = forget_others(&link, &image).await {
+        tracing::warn!("images of former agents stay on {}: {}", node.name, of_engine(&error, node));
+    }
     Ok(Brought::New)
+}
+
+/// Removes the images of other builds: each is the whole program.
+async fn forget_others(link: &Link, image: &str) -> Result<(), wharf_engine::Error> {
+    let listed = call(link, Method::GET, &format!("/images/json?filters={IMAGES_OF_AGENTS}"), None).await?;
+    let listed: Vec<Value> = serde_json::from_slice(&listed).unwrap_or_default();
+    let tags = listed.iter().flat_map(|listed| listed["RepoTags"].as_array()).flatten().filter_map(Value::as_str);
+    let others: Vec<_> = tags.filter(|tag| *tag != image).map(str::to_owned).collect();
+    for other in others {
+        call(link, Method::DELETE, &format!("/images/{other}"), None).await?;
+    }
+    Ok(())
 }
 
 fn container(image: &str, fleet: &str, manager: SocketAddr) -> Value {

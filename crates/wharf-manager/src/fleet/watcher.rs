@@ -181,7 +181,9 @@ impl Watcher {
         let mut session = Session::new(&self.fleet, &self.link, &self.orphans, reader);
         session.told = self.last_event;
         session.want(Job::Details, None);
-        let mut relist = Instant::now() + self.spaced(RELIST, SPACING[1]);
+        // The first time sooner on some, so that not all of them are listed at once for ever after.
+        let between = self.spaced(RELIST, SPACING[1]);
+        let mut relist = Instant::now() + between / 2 + between / 2 * (node.0 % 64) / 64;
         loop {
             let (silence, again) = (self.link.heard() + self.spaced(SILENCE, SPACING[0]), session.again.0);
             tokio::select! {

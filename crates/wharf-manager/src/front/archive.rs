@@ -43,7 +43,7 @@ async fn save_all(call: Call, names: Vec<String>) -> Result<Response<Body>, Erro
         images.push((view::images::resolve(&snapshot, &name)?, name));
     }
     let holds = |node: &wharf_model::NodeId| images.iter().filter(|(image, _)| image.holders.contains(node)).count();
-    let answering = images.iter().flat_map(|(image, _)| &image.holders).copied();
+    let answering = images.iter().flat_map(|(image, _)| image.holders.iter()).copied();
     let answering = answering.filter(|id| snapshot.node(*id).is_some_and(|node| node.is_healthy()));
     let Some(node) = answering.max_by_key(holds).and_then(|id| snapshot.node(id)) else {
         return Err(Error::new(Class::Unavailable, "the nodes that have these images do not answer"));

@@ -15,7 +15,7 @@ use crate::{
     agents::Agents,
     fleet::{Fleet, LabelFile, Link, Orphans},
     networks::Networks,
-    view::{info::NodeLines, query::Query},
+    view::{images::Meanings, info::NodeLines, query::Query},
 };
 
 /// The largest JSON body that is taken: a container's description with long labels and a large environment.
@@ -32,6 +32,7 @@ pub(crate) struct App {
     pub(crate) transfers: Transfers,
     pub(crate) buildkits: BuildKits,
     pub(crate) node_lines: NodeLines,
+    pub(crate) meanings: Meanings,
     pub(crate) networks: Networks,
     pub(crate) agents: Agents,
     /// The fleet network of containers that name none; `None` for Docker's bridge.

@@ -146,11 +146,14 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
 /// The image that a name means; waits a while for what decides that where nodes disagree.
 async fn image(app: &App, reference: &str) -> Result<view::images::FleetImage, Error> {
     app.buildkits.settle(app).await;
+    if let Some(known) = app.meanings.known(&app.fleet.snapshot(), reference) {
+        return Ok(known);
+    }
     if view::images::is_undecided(&app.fleet.snapshot(), reference) {
         let decided = app.fleet.wait_for(|snapshot| !view::images::is_undecided(snapshot, reference));
         tokio::time::timeout(LOOK_WITHIN, decided).await.ok();
     }
-    view::images::resolve(&app.fleet.snapshot(), reference)
+    app.meanings.resolve(&app.fleet.snapshot(), reference)
 }
 
 /// Why an attempt came to nothing.

@@ -211,7 +211,12 @@ impl NewNetwork {
     }
 
     fn with_ipv6_addresses(mut self, config: IpamConfig) -> Result<Self, Error> {
-        let Some(subnet) = said(config.subnet) else { return Ok(self) };
+        let Some(subnet) = said(config.subnet) else {
+            if config.gateway.is_some() || config.ip_range.is_some() {
+                return Err(Error::invalid("IPAM.Config: a gateway or a range needs a Subnet such as fd12:3456::/64"));
+            }
+            return Ok(self);
+        };
         if !self.ipv6 {
             return Err(Error::invalid(format!("Subnet {subnet}: IPv6 is not enabled for this network (--ipv6)")));
         }

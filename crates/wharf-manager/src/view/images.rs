@@ -4,8 +4,8 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use regex::Regex;
@@ -33,7 +33,39 @@ pub(crate) struct FleetImage {
     /// Its id.
     pub(crate) id: ImageId,
     /// The nodes that have it; those that answer first.
-    pub(crate) holders: Vec<NodeId>,
+    pub(crate) holders: Arc<[NodeId]>,
+}
+
+/// How many names' meanings are kept.
+const KEPT: usize = 1000;
+
+/// What names mean, kept for as long as no images change: where thousands of nodes have an image, finding out which of them got
+/// its name last is most of a create. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Meanings(Arc<Mutex<(u64, HashMap<String, FleetImage>)>>);
+
+impl Meanings {
+    /// The image that a name means, if that was found out of the images that there are now.
+    pub(crate) fn known(&self, snapshot: &Snapshot, reference: &str) -> Option<FleetImage> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.0 == snapshot.images_version { kept.1.get(reference).cloned() } else { None }
+    }
+
+    /// As [`resolve`], and keeps what is decided.
+    ///
+    /// # Errors
+    /// As [`resolve`].
+    pub(crate) fn resolve(&self, snapshot: &Snapshot, reference: &str) -> Result<FleetImage, Error> {
+        let image = resolve(snapshot, reference)?;
+        if !is_undecided(snapshot, reference) {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.0 != snapshot.images_version || kept.1.len() >= KEPT {
+                *kept = (snapshot.images_version, HashMap::new());
+            }
+            kept.1.insert(reference.to_owned(), image.clone());
+        }
+        Ok(image)
+    }
 }
 
 /// `repository:tag` of a name as engines list it; `None` for an id or a digest, which bear no tag.
@@ -109,7 +141,7 @@ pub(crate) fn is_undecided(snapshot: &Snapshot, reference: &str) -> bool {
     ids.len() > 1 && named(snapshot, reference).any(|(node, image)| node.is_healthy() && image.tagged.is_none())
 }
 
-fn holders(snapshot: &Snapshot, id: ImageId) -> Vec<NodeId> {
+fn holders(snapshot: &Snapshot, id: ImageId) -> Arc<[NodeId]> {
     let mut holders: Vec<_> = snapshot.holders(id).collect();
     holders.sort_by_key(|node| !node.is_healthy());
     holders.into_iter().map(|node| node.id).collect()

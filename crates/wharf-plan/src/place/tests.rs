@@ -17,6 +17,7 @@ fn engine(name: &str, labels: &[(&str, &str)]) -> Arc<Engine> {
         min_api: ApiVersion::new(1, 12),
         total: Resources { cpus: Cpus::from_cores(4), memory: ByteSize(8 * GIB) },
         nftables: false,
+        slots: None,
         labels: labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
     })
 }

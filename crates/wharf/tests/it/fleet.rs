@@ -34,7 +34,7 @@ impl Fleet {
         Lab::down(&name)?;
         let lab = Lab::up(name, 3, |_| {})?;
         let folder = tempfile::tempdir()?;
-        let manager = serve_lab(folder.path(), &lab)?;
+        let manager = serve_lab(folder.path(), &lab, Path::new(WHARF))?;
         let fleet = Self { lab, folder, manager: std::sync::Mutex::new(manager) };
         load_busybox(&fleet.host())?;
         Ok(fleet)
@@ -81,7 +81,19 @@ impl Fleet {
         if manager.try_wait()?.is_none() {
             return Ok(());
         }
-        *manager = serve_lab(self.folder.path(), &self.lab)?;
+        *manager = serve_lab(self.folder.path(), &self.lab, Path::new(WHARF))?;
+        Ok(())
+    }
+
+    /// Kills the manager, and starts one of another build of the program.
+    pub(crate) fn renew_manager(&self) -> anyhow::Result<()> {
+        let other = self.folder.path().join("wharf-other");
+        std::fs::copy(WHARF, &other)?;
+        // Whatever follows a program in its file is no part of it.
+        std::fs::File::options().append(true).open(&other)?.write_all(b"other")?;
+        self.kill_manager()?;
+        let mut manager = self.manager.lock().expect("no test panics with it");
+        *manager = serve_lab(self.folder.path(), &self.lab, &other)?;
         Ok(())
     }
 
@@ -174,24 +186,25 @@ impl Drop for Container<'_> {
 }
 
 /// A manager of a lab. Agents find it at a port that no other lab's has: it is free again while a killed manager is away.
-fn serve_lab(folder: &Path, lab: &Lab) -> anyhow::Result<Child> {
+fn serve_lab(folder: &Path, lab: &Lab, program: &Path) -> anyhow::Result<Child> {
     let nodes = lab.nodes()?;
     let number = nodes.first().and_then(|node| node.address.split('.').nth(2)?.parse::<u16>().ok());
     let port = 23_780 + number.context("a lab's address")?;
-    serve_with(folder, &lab.discovery(), &["--advertise", &format!("0.0.0.0:{port}")])
+    serve_with(program, folder, &lab.discovery(), &["--advertise", &format!("0.0.0.0:{port}")])
 }
 
 /// A manager that serves `docker.sock` in a folder.
 pub(crate) fn serve(folder: &Path, discovery: &str) -> anyhow::Result<Child> {
-    serve_with(folder, discovery, &[])
+    serve_with(Path::new(WHARF), folder, discovery, &[])
 }
 
-fn serve_with(folder: &Path, discovery: &str, more: &[&str]) -> anyhow::Result<Child> {
+fn serve_with(program: &Path, folder: &Path, discovery: &str, more: &[&str]) -> anyhow::Result<Child> {
     let (out, log) = (folder.join("out"), folder.join("log"));
     // It goes with the test run, however that ends.
     let mut manager = Command::new("setpriv");
     manager
-        .args(["--pdeathsig", "KILL", WHARF])
+        .args(["--pdeathsig", "KILL"])
+        .arg(program)
         .args(["serve", "--data", &folder.join("data").display().to_string()])
         .args(["--host", &format!("unix://{}", folder.join("docker.sock").display()), discovery])
         .args(more)

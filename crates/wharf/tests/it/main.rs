@@ -136,6 +136,7 @@ fn main() -> ExitCode {
         intruders::pruning_leaves_networks_in_use_whole,
         intruders::a_nodes_token_is_seen_by_nobody_and_is_good_once,
         wiring::agents_and_the_manager_die_and_no_packet_is_lost,
+        wiring::a_newer_manager_replaces_its_agents_and_no_packet_is_lost,
         wiring::nodes_managers_and_agents_die_in_any_order,
         wiring::an_engine_dies_and_its_containers_are_on_their_networks_again,
         wiring::containers_outlive_their_engine_where_it_lets_them,

@@ -155,6 +155,31 @@ pub(crate) fn agents_and_the_manager_die_and_no_packet_is_lost(fleet: &Fleet) ->
     stage.is_right().map(drop)
 }
 
+pub(crate) fn a_newer_manager_replaces_its_agents_and_no_packet_is_lost(fleet: &Fleet) -> anyhow::Result<()> {
+    let stage = Stage::set(fleet)?;
+    let wish = stage.is_right()?;
+    let traffic = Traffic::start(fleet, "blue", wish.member("blue-node2")?, wish.member("blue-node3")?)?;
+    let programs = || {
+        let image =
+            |node| engine(fleet, node, &["inspect", "--format", "{{.State.Running}} {{.Config.Image}}", "wharf-agent"]);
+        NODES.into_iter().map(image).collect::<anyhow::Result<BTreeSet<_>>>()
+    };
+    let before = programs()?;
+    ensure!(before.len() == 1, "{before:?}");
+    fleet.renew_manager()?;
+    wait("every node has an agent of the other program", || {
+        programs().is_ok_and(|now| now.len() == 1 && now != before && now.iter().all(|agent| agent.starts_with("true")))
+    })?;
+    stage.is_right()?;
+    traffic.go_on(A_WHILE)?;
+    let images = engine(fleet, "node1", &["image", "ls", "-q", "wharf-agent"])?;
+    ensure!(images.lines().count() == 1, "the former program's image stays: {images}");
+    let ended = traffic.end()?;
+    ensure!(ended.lost == 0 && ended.pings > 50 && ended.transferred > 50, "{ended:?}");
+    // And back, for the tests that follow.
+    fleet.restart_manager()
+}
+
 pub(crate) fn nodes_managers_and_agents_die_in_any_order(fleet: &Fleet) -> anyhow::Result<()> {
     let stage = Stage::set(fleet)?;
     let wish = stage.is_right()?;

@@ -20,7 +20,7 @@ fn a_name_means_the_image_that_got_it_last() {
     let mut snapshot = fleet();
     assert_eq!(id(&snapshot, "app"), Ok(ImageId::from_bytes([2; 32])));
     assert_eq!(id(&snapshot, "app:1"), Ok(ImageId::from_bytes([1; 32])));
-    assert_eq!(resolve(&snapshot, "busybox").unwrap().holders, [NodeId(1), NodeId(2)]);
+    assert_eq!(resolve(&snapshot, "busybox").unwrap().holders[..], [NodeId(1), NodeId(2)]);
     assert_eq!(id(&snapshot, "docker.io/library/busybox"), Ok(ImageId::from_bytes([9; 32])));
     assert_eq!(id(&snapshot, "0303"), Ok(ImageId::from_bytes([3; 32])));
     assert_eq!(id(&snapshot, &ImageId::from_bytes([3; 32]).to_string()), Ok(ImageId::from_bytes([3; 32])));
