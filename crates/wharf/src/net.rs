@@ -96,7 +96,7 @@ fn list(host: &Host, json: bool, quiet: bool) -> anyhow::Result<()> {
     let rows = whole.iter().map(|network| {
         let slices = network["Slices"].as_array().map_or(&[][..], Vec::as_slice);
         let nodes: std::collections::BTreeSet<_> = slices.iter().map(|slice| text(&slice["Node"])).collect();
-        let kinds = [("Internal", "internal"), ("Encrypted", "encrypted")];
+        let kinds = [("Internal", "internal"), ("Encrypted", "encrypted"), ("EnableIPv6", "ipv6")];
         let kinds = kinds.iter().filter(|(key, _)| network[*key] == true).map(|(_, name)| *name);
         vec![
             text(&network["Name"]),
@@ -114,8 +114,9 @@ fn list(host: &Host, json: bool, quiet: bool) -> anyhow::Result<()> {
 
 fn inspect(network: &Value, containers: &Value) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    let range = text(&network["IPAM"]["Config"][0]["Subnet"]);
-    writeln!(out, "{}: {range}, packets of {} bytes", text(&network["Name"]), network["MTU"])?;
+    let configs = network["IPAM"]["Config"].as_array().into_iter().flatten();
+    let ranges = configs.map(|config| text(&config["Subnet"])).collect::<Vec<_>>().join(" and ");
+    writeln!(out, "{}: {ranges}, packets of {} bytes", text(&network["Name"]), network["MTU"])?;
     drop(out);
     let node_of = |id: &str| {
         let found = containers.as_array()?.iter().find(|container| container["Id"] == id)?;
