@@ -1,7 +1,7 @@
 //! The agent's life: it joins, is told, answers for names, has the kernel wired, and reports.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
     path::Path,
     sync::Arc,
@@ -254,19 +254,18 @@ impl Agent {
         };
         let mut wires = false;
         let now = Instant::now();
-        let six = self.state.networks.values().any(|network| network.range6.is_some());
         for change in &changes {
-            // Of containers only IPv6 addresses are wired one by one.
-            wires |= six || !matches!(change, Update::Container(..) | Update::ContainerGone(_));
+            wires |= !matches!(change, Update::Container(..) | Update::ContainerGone(_));
             self.name(change, now);
         }
-        if wires || self.rewired == 0 {
+        let neighbours = neighbours(&self.state);
+        if wires || neighbours != self.want.borrow().neighbours || self.rewired == 0 {
             self.rewired = self.synced;
             self.listen();
-            let containers = if six { self.state.containers.clone() } else { Default::default() };
             let State { me, peers, networks, .. } = &self.state;
+            let containers = BTreeMap::new();
             let state = State { me: me.clone(), peers: peers.clone(), networks: networks.clone(), containers };
-            self.want.send_replace(Wanted { number: self.synced, state: Some(state) });
+            self.want.send_replace(Wanted { number: self.synced, state: Some(state), neighbours });
         }
     }
 
@@ -393,8 +392,24 @@ fn until(time: SystemTime) -> Duration {
     time.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
+/// The IPv6 addresses of other nodes' containers, by network: all that is wired of single containers.
+fn neighbours(state: &State) -> BTreeMap<String, BTreeSet<Ipv6Addr>> {
+    let mut neighbours: BTreeMap<String, BTreeSet<Ipv6Addr>> = BTreeMap::new();
+    let (Some(me), true) = (&state.me, state.networks.values().any(|network| network.range6.is_some())) else {
+        return neighbours;
+    };
+    for container in state.containers.values().filter(|container| container.node != me.node && container.up) {
+        for endpoint in &container.endpoints {
+            if let Some(address) = state.networks.get(&endpoint.network).and_then(|network| six(network, endpoint)) {
+                neighbours.entry(endpoint.network.clone()).or_default().insert(address);
+            }
+        }
+    }
+    neighbours
+}
+
 /// The IPv6 address of a container on a network that has such.
-pub(crate) fn six(network: &wharf_protocol::Network, endpoint: &wharf_protocol::Endpoint) -> Option<Ipv6Addr> {
+fn six(network: &wharf_protocol::Network, endpoint: &wharf_protocol::Endpoint) -> Option<Ipv6Addr> {
     let IpAddr::V4(address) = endpoint.address else { return None };
     let pairing = Pairing::new(network.range, network.range6?)?;
     network.range.contains(&address).then(|| pairing.six(address))

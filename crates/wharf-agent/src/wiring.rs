@@ -18,7 +18,6 @@ use wharf_protocol::{SECURE_PORT, State, VXLAN_PORT};
 use wharf_tunnel::{Kernel, SecretKey, Tunnel};
 
 use crate::{
-    agent::six,
     credentials::{self, write},
     wire::{Facts, Host, Network, Peer, SECURE_TUNNEL, Wire, Wish, facts},
 };
@@ -42,6 +41,8 @@ const SECURE_OVERHEAD: u32 = 60;
 pub(crate) struct Wanted {
     pub(crate) number: u64,
     pub(crate) state: Option<State>,
+    /// The IPv6 addresses of other nodes' containers, by network.
+    pub(crate) neighbours: BTreeMap<String, BTreeSet<Ipv6Addr>>,
 }
 
 /// What came of it.
@@ -136,7 +137,7 @@ impl Wiring {
             Ok(facts) => {
                 if let Some(state) = &wanted.state {
                     self.keep_tunnel(state, &facts, &mut next);
-                    if let Some(wish) = wish(state, &facts, self.tunnel.is_some()) {
+                    if let Some(wish) = wish(state, &wanted.neighbours, &facts, self.tunnel.is_some()) {
                         let report = self.wire.converge(&wish).await;
                         for done in &report.done {
                             tracing::debug!("{done}");
@@ -225,24 +226,9 @@ fn slices(network: &wharf_protocol::Network) -> impl Iterator<Item = (IpNet, u32
     })
 }
 
-/// The IPv6 addresses of other nodes' containers, by network.
-fn neighbours(state: &State, me: u32) -> BTreeMap<&str, BTreeSet<Ipv6Addr>> {
-    let mut neighbours: BTreeMap<&str, BTreeSet<Ipv6Addr>> = BTreeMap::new();
-    for container in state.containers.values().filter(|container| container.node != me && container.up) {
-        for endpoint in &container.endpoints {
-            let Some(network) = state.networks.get(&endpoint.network) else { continue };
-            if let Some(address) = six(network, endpoint) {
-                neighbours.entry(&endpoint.network).or_default().insert(address);
-            }
-        }
-    }
-    neighbours
-}
-
 /// What the kernel is to look like; `None` before the node's own place is known.
-fn wish(state: &State, facts: &Facts, secure: bool) -> Option<Wish> {
+fn wish(state: &State, neighbours: &BTreeMap<String, BTreeSet<Ipv6Addr>>, facts: &Facts, secure: bool) -> Option<Wish> {
     let me = state.me.as_ref()?;
-    let mut neighbours = neighbours(state, me.node);
     let networks = state.networks.iter().map(|(id, network)| {
         let (own, remote): (BTreeMap<IpNet, u32>, BTreeMap<_, _>) =
             slices(network).partition(|(_, node)| *node == me.node);
@@ -254,7 +240,7 @@ fn wish(state: &State, facts: &Facts, secure: bool) -> Option<Wish> {
             encrypted: network.encrypted,
             own: own.into_keys().collect(),
             remote,
-            neighbours: neighbours.remove(id.as_str()).unwrap_or_default(),
+            neighbours: neighbours.get(id).cloned().unwrap_or_default(),
         };
         (id.clone(), wanted)
     });

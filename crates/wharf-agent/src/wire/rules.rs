@@ -2,7 +2,7 @@
 //!
 //! | chain | decides |
 //! |---|---|
-//! | `WHARF-FORWARD` | sends fleet packets to the three chains below; all others cost five comparisons. Where the engine has no rules of its own, as for IPv6 before 27: lets nobody in from outside |
+//! | `WHARF-FORWARD` | sends fleet packets to the three chains below; all others cost five comparisons |
 //! | `WHARF-FROM-TUNNEL` | what may come from another node to a container: only from the same network |
 //! | `WHARF-TO-TUNNEL` | what may leave to another node: only from a container's own slice, to the same network |
 //! | `WHARF-BRIDGES` | nothing passes between two fleet networks of the same node |
@@ -10,7 +10,8 @@
 //! | `WHARF-PREROUTING` (nat) | ports that the node publishes are reached by containers as by others, through the engine's proxy |
 //! | `WHARF-POSTROUTING` (nat) | egress gets the node's address, fleet traffic keeps its own |
 //!
-//! IPv6 has the same chains in tables of its own, while a network has such addresses.
+//! IPv6 has the same chains in tables of its own, while a network has such addresses. Where the engine has no rules of its own
+//! (for IPv6 those before 27, for both those with nftables), `WHARF-FORWARD` also lets nobody in from outside.
 //!
 //! A rule's options stand in the order in which `iptables-save` prints them (`-s -d -i -o -p -m -j`), as the texts are
 //! compared. A network's rules depend on no other network's, so their order among networks does not matter.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::icmp::{Pinger, ping};
-use crate::lab::{Lab, Net, Node, check, converge, fleet, picture, shell, tcp, wish, within};
+use crate::lab::{Lab, Net, Node, check, converge, fleet, heals, picture, shell, tcp, wish, within};
 use wharf_agent::wire::{Host, Problem, Wire};
 
 const RIGHT: [String; 0] = [];
@@ -59,14 +59,7 @@ fn every_damage_is_seen_and_healed() {
         "echo 80 > /proc/sys/net/ipv4/neigh/wh-net0/proxy_delay",
         "echo 1 > /proc/sys/net/ipv4/conf/wharf0/rp_filter",
     ];
-    for damage in damages {
-        shell(&nodes[0].name, damage);
-        assert_ne!(check(&nodes[0], &wish), RIGHT, "{damage}");
-        let report = converge(&nodes[0], &wish);
-        assert!(report.problems.is_empty() && report.changes() > 0, "{damage}: {report:?}");
-        assert_eq!(check(&nodes[0], &wish), RIGHT, "{damage}");
-        assert_eq!(tcp(&a, &b, at_b), Some(at_a), "{damage}");
-    }
+    heals(&nodes[0], &wish, &damages, || tcp(&a, &b, at_b) == Some(at_a));
     let (mut right, mut now) = (stable(&right), stable(&picture(&nodes[0])));
     // What was flushed of the engine's, and what was added to its chain, is not ours to mend.
     let engines =

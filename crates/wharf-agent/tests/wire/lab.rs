@@ -288,6 +288,18 @@ pub(crate) fn check(node: &Node, wish: &Wish) -> Vec<String> {
     within(&node.name, async || Wire::new(Host::default()).unwrap().check(wish).await)
 }
 
+/// Has each of some scripts damage a node's kernel, which has to be seen and mended; `works` tries it after each.
+pub(crate) fn heals(node: &Node, wish: &Wish, damages: &[&str], works: impl Fn() -> bool) {
+    for damage in damages {
+        shell(&node.name, damage);
+        assert!(!check(node, wish).is_empty(), "{damage}");
+        let report = converge(node, wish);
+        assert!(report.problems.is_empty() && report.changes() > 0, "{damage}: {report:?}");
+        assert_eq!(check(node, wish), Vec::<String>::new(), "{damage}");
+        assert!(works(), "{damage}");
+    }
+}
+
 /// Sends a line over TCP from one namespace to a listener in another; gives the source address that the listener saw,
 /// and `None` where no connection came about.
 pub(crate) fn tcp(from: &str, to: &str, address: Ipv4Addr) -> Option<Ipv4Addr> {

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use crate::lab::{Lab, Net, Node, check, converge, fleet, picture, shell, tcp, tcp6, wish, within};
+use crate::lab::{Lab, Net, Node, check, converge, fleet, heals, picture, shell, tcp, tcp6, wish, within};
 use wharf_agent::wire::{Host, Wire};
 
 const RIGHT: [String; 0] = [];
@@ -108,14 +108,7 @@ fn every_damage_is_seen_and_healed() {
         "echo 80 > /proc/sys/net/ipv6/neigh/wh-net0/proxy_delay",
         "echo 1 > /proc/sys/net/ipv6/conf/wharf0/disable_ipv6",
     ];
-    for damage in damages {
-        shell(&nodes[0].name, damage);
-        assert_ne!(check(&nodes[0], &wish), RIGHT, "{damage}");
-        let report = converge(&nodes[0], &wish);
-        assert!(report.problems.is_empty() && report.changes() > 0, "{damage}: {report:?}");
-        assert_eq!(check(&nodes[0], &wish), RIGHT, "{damage}");
-        assert_eq!(tcp6(&a, None, &b, at_b), Some(at_a), "{damage}");
-    }
+    heals(&nodes[0], &wish, &damages, || tcp6(&a, None, &b, at_b) == Some(at_a));
     let lines =
         |picture: &str| picture.lines().filter(|line| line.contains("fd00")).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(lines(&picture(&nodes[0])), lines(&right));

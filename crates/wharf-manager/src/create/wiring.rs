@@ -28,7 +28,7 @@ pub(super) fn connect(body: &mut Map<String, Value>, wiring: &Wiring, links: &[(
             known.extend(links.iter().map(|(target, alias)| Value::from(format!("{target}:{alias}"))));
             asked["Links"] = known.into();
         }
-        endpoints.insert(name.to_string(), endpoint_for_engine(&asked, lease));
+        endpoints.insert(name.to_string(), endpoint_for_engine(&asked, lease.address, lease.address6));
     }
     // They are names now; an engine would look for the linked containers on its own host.
     if !links.is_empty() {

@@ -137,7 +137,6 @@ impl Reader {
                 let container = self.sense(wire::container(&listed, &inspected))?;
                 Ok(Some((listed, container)))
             });
-            // Each is gone from here before the next but one is read.
             let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
             while let Some(read) = reads.try_next().await? {
                 if let Some((listed, container)) = read {

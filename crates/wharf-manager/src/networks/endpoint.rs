@@ -70,11 +70,7 @@ pub(crate) fn default_bridge(node: &Node) -> Option<Ipv4Addr> {
 }
 
 /// An endpoint's configuration for the engine, of the client's.
-pub(crate) fn endpoint_for_engine(asked: &Value, lease: &Lease) -> Value {
-    endpoint_with(asked, lease.address, lease.address6)
-}
-
-fn endpoint_with(asked: &Value, address: Ipv4Addr, address6: Option<Ipv6Addr>) -> Value {
+pub(crate) fn endpoint_for_engine(asked: &Value, address: Ipv4Addr, address6: Option<Ipv6Addr>) -> Value {
     let mut endpoint = asked.as_object().cloned().unwrap_or_default();
     let mut kept = Map::new();
     for key in KEPT {
@@ -175,12 +171,12 @@ mod tests {
     #[test]
     fn the_engine_is_given_the_address_and_keeps_the_rest() {
         let asked = json!({"IPAMConfig": {}, "Aliases": ["web"], "Links": null, "MacAddress": "02:42:00:00:00:01"});
-        let sent = endpoint_with(&asked, Ipv4Addr::new(10, 0, 0, 2), None);
+        let sent = endpoint_for_engine(&asked, Ipv4Addr::new(10, 0, 0, 2), None);
         assert_eq!(sent["IPAMConfig"], json!({"IPv4Address": "10.0.0.2"}));
         assert_eq!(sent["DriverOpts"][ENDPOINT_OPTION], r#"{"Aliases":["web"]}"#);
         assert_eq!(sent["MacAddress"], "02:42:00:00:00:01");
         assert!(sent.get("Aliases").is_none() && sent.get("Links").is_none());
-        let empty = endpoint_with(&Value::Null, Ipv4Addr::new(10, 0, 0, 2), None);
+        let empty = endpoint_for_engine(&Value::Null, Ipv4Addr::new(10, 0, 0, 2), None);
         assert_eq!(empty["DriverOpts"][ENDPOINT_OPTION], "{}");
     }
 
@@ -200,7 +196,7 @@ mod tests {
         for (four, six) in [("10.5.0.8", "fd12::9"), ("", "fd12::1:0"), ("", "fd13::9"), ("", "x"), ("x", "")] {
             assert!(asked(&network, four, six).is_err(), "{four} {six}");
         }
-        let sent = endpoint_with(&Value::Null, Ipv4Addr::new(10, 5, 0, 9), Some("fd12::9".parse().unwrap()));
+        let sent = endpoint_for_engine(&Value::Null, Ipv4Addr::new(10, 5, 0, 9), Some("fd12::9".parse().unwrap()));
         assert_eq!(sent["IPAMConfig"], json!({"IPv4Address": "10.5.0.9", "IPv6Address": "fd12::9"}));
     }
 
@@ -212,7 +208,7 @@ mod tests {
         let part = wharf_engine::wire::networks(part.as_bytes()).unwrap().0.remove(0);
         node.networks.insert(part.id, part.into());
         let asked = json!({"IPAMConfig": {"IPv4Address": "10.0.0.9"}, "Aliases": ["web"], "Links": ["db:store"]});
-        let mut answer = endpoint_with(&asked, Ipv4Addr::new(10, 0, 0, 9), None);
+        let mut answer = endpoint_for_engine(&asked, Ipv4Addr::new(10, 0, 0, 9), None);
         answer["NetworkID"] = "01".repeat(32).into();
         answer["EndpointID"] = "02".repeat(32).into();
         let mut networks =

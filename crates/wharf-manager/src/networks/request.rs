@@ -228,7 +228,8 @@ impl NewNetwork {
             return Err(Error::new(
                 Class::Unsupported,
                 format!(
-                    "parts of Subnet {net}: on networks that span the fleet a container's IPv6 address follows from its IPv4 address; say it of those"
+                    "parts of Subnet {net}: on networks that span the fleet a container's IPv6 address follows from its IPv4 \
+                     address; say it of those"
                 ),
             ));
         }

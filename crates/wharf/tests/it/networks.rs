@@ -335,6 +335,8 @@ pub(crate) fn a_network_may_have_ipv6_addresses_too(fleet: &Fleet) -> anyhow::Re
         talks(from, to)?;
         talks(from, &six(to, "dual")?)?;
         ensure!(fleet.docker(&["exec", from, "nslookup", "-type=aaaa", to])?.contains(&six(to, "dual")?));
+        let back = fleet.docker(&["exec", from, "nslookup", &six(to, "dual")?])?;
+        ensure!(back.contains(&format!("{to}.dual")), "{back}");
         reaches(fleet, from, &address(fleet, to, "dual")?)?;
     }
     ensure!(talks("dual1", &six("dual-stranger", "dual-other")?).is_err(), "networks are not apart");

@@ -80,7 +80,7 @@ pub(super) async fn join(
     }
     let asked = body.get("EndpointConfig").cloned().unwrap_or_default();
     let lease = app.networks.lease(network.id, node, asked_address(&asked, network)?).await?;
-    body.insert("EndpointConfig".to_owned(), endpoint_for_engine(&asked, &lease));
+    body.insert("EndpointConfig".to_owned(), endpoint_for_engine(&asked, lease.address, lease.address6));
     let snapshot = app.fleet.snapshot();
     let part = snapshot.node(node.id).and_then(|node| node.part_of(network.id));
     let part = part.ok_or_else(|| Error::internal(format!("{} has no part of network {}", node.name, network.name)))?;
