@@ -139,11 +139,12 @@ pub(crate) async fn measure(wharf: &Path, sim: &Path, size: Size) -> anyhow::Res
         used = now;
     }
     add("all inspected after, about", began.elapsed().as_secs_f64(), "s");
-    add("memory at rest", manager.resident()?, "MiB");
     let before = manager.cpu()?;
     tokio::time::sleep(Duration::from_secs(20)).await;
     let used = manager.cpu()?.saturating_sub(before).as_secs_f64();
     add("CPU at rest, of one core", used * 5.0, "%");
+    add("memory at rest", manager.resident()?, "MiB");
+    add("memory, peak of the start", manager.peak()?, "MiB");
 
     let name = format!("/v1.41/containers/c{}-{}/json", size.engines / 2, size.containers / 2);
     let mut paths = vec![("info", "/v1.41/info".to_owned())];

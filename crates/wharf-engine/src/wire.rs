@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use wharf_model::Timestamp;
 
 pub use self::{
-    container::{container, is_agent, listed, listed_container},
+    container::{container, fingerprint, is_agent, listed, listed_container},
     event::{Event, Touched, event},
     host::engine,
     thing::{image_tagged, images, networks, volumes},

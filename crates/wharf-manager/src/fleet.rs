@@ -3,6 +3,7 @@
 //! **Invariant:** nothing here waits for an engine. A [`Link`] is the way to one; who uses it holds no part of the state.
 
 mod events;
+mod job;
 mod labels;
 mod link;
 mod orphans;

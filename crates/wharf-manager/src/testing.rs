@@ -30,6 +30,7 @@ pub(crate) fn container(id: u8, node: u32, name: &str, phase: Phase) -> Containe
         networks: Vec::new(),
         mounts: Vec::new(),
         entry,
+        fingerprint: 0,
         listed: None,
     }
 }
@@ -65,10 +66,9 @@ pub(crate) fn node(id: u32, images: Vec<Image>) -> Node {
         min_api: ApiVersion::new(1, 12),
         total: Resources { cpus: Cpus::from_cores(4), memory: ByteSize(8 << 30) },
         nftables: false,
-        slots: None,
         labels: [("ostype".into(), "linux".into()), ("architecture".into(), "x86_64".into())].into(),
     }));
-    node.images = images.into_iter().map(|image| (image.id, Arc::new(image))).collect();
+    node.images = Arc::new(images.into_iter().map(|image| (image.id, Arc::new(image))).collect());
     node
 }
 

@@ -45,7 +45,7 @@ pub use crate::{
     labels::Labels,
     load::Load,
     node::{
-        Agent, ApiVersion, BUILT_IN_LABELS, Engine, Health, Image, Network, Node, PREDEFINED_NETWORKS,
+        Agent, ApiVersion, BUILT_IN_LABELS, Engine, Few, Health, Image, Network, Node, PREDEFINED_NETWORKS,
         ParseApiVersionError, SLOTS_LABEL, Volume,
     },
     pairing::Pairing,

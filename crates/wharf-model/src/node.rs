@@ -32,13 +32,19 @@ pub struct Node {
     pub containers: OrdMap<ContainerId, Arc<Container>>,
     /// What its containers take; kept by the snapshot.
     pub(crate) load: Load,
+    /// How many containers its labels let it have; kept by the snapshot.
+    pub(crate) slots: Option<usize>,
     /// Its images.
-    pub images: OrdMap<ImageId, Arc<Image>>,
+    pub images: Few<ImageId, Image>,
     /// Its networks.
-    pub networks: OrdMap<NetworkId, Arc<Network>>,
+    pub networks: Few<NetworkId, Network>,
     /// Its volumes, by name.
-    pub volumes: OrdMap<Arc<str>, Arc<Volume>>,
+    pub volumes: Few<Arc<str>, Volume>,
 }
+
+/// Things of which a node has few, and which are listed as a whole. A persistent map would take kilobytes for each of thousands of
+/// nodes.
+pub type Few<K, V> = Arc<BTreeMap<K, Arc<V>>>;
 
 impl Node {
     /// A node that has been discovered and not yet been reached.
@@ -56,9 +62,10 @@ impl Node {
             updated: now,
             containers: OrdMap::new(),
             load: Load::default(),
-            images: OrdMap::new(),
-            networks: OrdMap::new(),
-            volumes: OrdMap::new(),
+            slots: None,
+            images: Arc::default(),
+            networks: Arc::default(),
+            volumes: Arc::default(),
         }
     }
 
@@ -97,12 +104,10 @@ impl Node {
         found.map(|value| &**value)
     }
 
-    /// How many containers it may have, by its label [`SLOTS_LABEL`]. Placement asks this of every node.
+    /// How many containers it may have, by its label [`SLOTS_LABEL`]. Placement asks this of every node, and has no time to
+    /// look into labels.
     pub fn slots(&self) -> Option<usize> {
-        match self.labels.get(SLOTS_LABEL) {
-            Some(slots) => slots.parse().ok(),
-            None => self.engine.as_ref()?.slots,
-        }
+        self.slots
     }
 
     /// All of its labels and what they say, in the order of their keys.
@@ -186,8 +191,6 @@ pub struct Engine {
     pub total: Resources,
     /// Whether it keeps its networks apart with nftables, where no rule of another program's can let anything in.
     pub nftables: bool,
-    /// How many containers its label `containerslots` lets it have.
-    pub slots: Option<usize>,
     /// Its own labels and the built-in ones (`storagedriver`, `kernelversion`, `operatingsystem`, `ostype`,
     /// `architecture`), which they cannot override.
     pub labels: BTreeMap<Box<str>, Box<str>>,

@@ -4,7 +4,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::{
     Attachment, Container, ContainerId, FleetNetwork, IdPrefix, Image, ImageId, Labels, Load, NetworkId, Node, NodeId,
-    PublishedPort, ReservationId, Resources, Timestamp,
+    PublishedPort, ReservationId, Resources, SLOTS_LABEL, Timestamp,
 };
 
 /// What is known of the fleet at one moment. Cloning is cheap; a clone never changes.
@@ -302,7 +302,8 @@ impl Snapshot {
                     self.forget_image(node.id, image);
                 }
             }
-            for container in before.containers.values() {
+            let same = before.containers.ptr_eq(&node.containers);
+            for container in before.containers.values().filter(|_| !same) {
                 if !node.containers.get(&container.id).is_some_and(|kept| Arc::ptr_eq(kept, container)) {
                     self.forget(container);
                 }
@@ -312,7 +313,7 @@ impl Snapshot {
         let before = self.nodes.get(&node.id).cloned();
         let same_images = |before: &Node| {
             let pairs = || before.images.values().zip(node.images.values());
-            before.images.ptr_eq(&node.images)
+            Arc::ptr_eq(&before.images, &node.images)
                 || before.images.len() == node.images.len() && pairs().all(|(one, other)| Arc::ptr_eq(one, other))
         };
         let same = |before: &Arc<Node>| before.health == node.health && same_images(before);
@@ -325,14 +326,18 @@ impl Snapshot {
                 self.index_image(node.id, image);
             }
         }
-        for container in node.containers.values() {
-            if !self.by_id.get(&container.id).is_some_and(|known| Arc::ptr_eq(known, container)) {
-                self.index(container);
+        // Most of what changes of a node has nothing to do with its containers.
+        if !before.is_some_and(|before| before.containers.ptr_eq(&node.containers)) {
+            for container in node.containers.values() {
+                if !self.by_id.get(&container.id).is_some_and(|known| Arc::ptr_eq(known, container)) {
+                    self.index(container);
+                }
             }
+            let mut load = Load::default();
+            node.containers.values().for_each(|container| load += container);
+            node.load = load;
         }
-        let mut load = Load::default();
-        node.containers.values().for_each(|container| load += container);
-        node.load = load;
+        node.slots = node.label(SLOTS_LABEL).and_then(|slots| slots.parse().ok());
         self.nodes.insert(node.id, Arc::new(node));
     }
 

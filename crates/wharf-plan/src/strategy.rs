@@ -1,3 +1,5 @@
+use wharf_model::Resources;
+
 use crate::filter::Candidate;
 
 /// How one of several good nodes is chosen.
@@ -45,6 +47,10 @@ impl Strategy {
 
 /// How full a node is: the reserved shares of its memory and its processors, in millionths, added.
 fn load(candidate: &Candidate<'_>) -> u64 {
+    // The common case needs no look at what the engine has: of thousands of nodes, each look costs.
+    if candidate.reserved == Resources::default() {
+        return 0;
+    }
     let Some(engine) = &candidate.node.engine else { return 0 };
     let share = |part: u64, whole: u64| {
         if part == 0 {

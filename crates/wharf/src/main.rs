@@ -17,6 +17,10 @@ mod serve;
 mod swarm;
 mod table;
 
+/// The C library's keeps most of what a start needs and gives back: with a thousand engines that is half of the memory.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// One Docker for all your hosts: the Docker API in front of a fleet of Docker engines.
 #[derive(Debug, Parser)]
 #[command(name = "wharf", version, max_term_width = 100)]

@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
     net::IpAddr,
 };
 
@@ -29,6 +30,17 @@ pub fn listed(body: &[u8]) -> Result<Vec<(ContainerId, &str)>, Error> {
         id.id.parse::<ContainerId>().map_err(|_| Error::Field { what: "a container", field: "Id", value: id.id })
     };
     entries.into_iter().map(|entry| Ok((id(entry)?, entry.get()))).collect()
+}
+
+/// A number that differs, as good as surely, between entries of `GET /containers/json` that differ in more than their status,
+/// which changes as time goes by.
+pub fn fingerprint(entry: &str) -> u64 {
+    // Within a text it would be escaped, and no object in an entry has such a field.
+    let (head, tail) = entry.split_once(",\"Status\":\"").unwrap_or((entry, ""));
+    let tail = tail.split_once('"').map_or("", |(_, tail)| tail);
+    let mut hasher = DefaultHasher::new();
+    (head, tail).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Whether an entry of `GET /containers/json` is Wharf's own agent.
@@ -260,6 +272,7 @@ pub fn container(listed: &Container, inspected: &[u8]) -> Result<Container, Erro
         networks: networks.collect(),
         mounts: mounts.collect(),
         entry: listed.entry.clone(),
+        fingerprint: listed.fingerprint,
         listed: None,
     })
 }
@@ -311,6 +324,7 @@ pub fn listed_container(node: NodeId, listed: &str, entry: Box<str>) -> Result<C
         networks: networks.collect(),
         mounts: wire.mounts.unwrap_or_default().into_iter().map(Mount::point).collect(),
         entry,
+        fingerprint: fingerprint(listed),
         listed: Some(wire.status),
     })
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use wharf_model::{ApiVersion, BUILT_IN_LABELS, ByteSize, Cpus, Engine, Resources, SLOTS_LABEL};
+use wharf_model::{ApiVersion, BUILT_IN_LABELS, ByteSize, Cpus, Engine, Resources};
 
 use super::{Error, parse};
 
@@ -72,7 +72,6 @@ pub fn engine(info: &[u8], version: &[u8]) -> Result<Engine, Error> {
         api: api("ApiVersion", &version.api)?,
         min_api: if version.min_api.is_empty() { OLDEST } else { api("MinAPIVersion", &version.min_api)? },
         total: Resources { cpus: Cpus::from_cores(info.cpus), memory: ByteSize(info.mem_total) },
-        slots: labels.get(SLOTS_LABEL).and_then(|slots| slots.parse().ok()),
         nftables: info.firewall_backend.is_some_and(|backend| backend.driver.starts_with("nftables")),
         labels,
     })

@@ -51,6 +51,20 @@ fn a_list_is_split_without_changing_its_entries() {
 }
 
 #[test]
+fn a_fingerprint_changes_with_all_but_the_status() {
+    let entry = |labels: &str, status: &str, mode: &str| {
+        format!(r#"{{"Id":"a","Labels":{{{labels}}},"State":"running","Status":"{status}","Mode":"{mode}"}}"#)
+    };
+    let known = fingerprint(&entry("", "Up 3 minutes", "x"));
+    assert_eq!(known, fingerprint(&entry("", "Up 4 hours (healthy)", "x")));
+    assert_ne!(known, fingerprint(&entry("", "Up 3 minutes", "y")));
+    // A label may look like a status.
+    let says = |what: &str| fingerprint(&entry(&format!(r#""k":",\"Status\":\"{what}\"""#), "Up", "x"));
+    assert_ne!(says("a"), says("b"));
+    assert_ne!(fingerprint(r#"{"Id":"a"}"#), fingerprint(r#"{"Id":"b"}"#));
+}
+
+#[test]
 fn one_bad_entry_does_not_lose_the_others() {
     let good = format!(r#"{{"Id":"sha256:{}","RepoTags":["a:1","<none>:<none>"],"Created":5}}"#, "ab".repeat(32));
     let (images, rejects) = images(format!("[{good},{{\"Id\":7}},{{\"Id\":\"x\"}}]").as_bytes()).unwrap();

@@ -158,7 +158,7 @@ impl View {
         // A part that comes or goes changes what a container's network means.
         let parts = |node: &Node| node.networks.values().map(|network| (network.id, network.fleet)).collect::<Vec<_>>();
         let same_parts =
-            before.is_some_and(|before| before.networks.ptr_eq(&node.networks) || parts(before) == parts(node));
+            before.is_some_and(|before| Arc::ptr_eq(&before.networks, &node.networks) || parts(before) == parts(node));
         let put = |view: &mut Self, container: &Container, changes: &mut Changes| {
             let mut told = told(container, node, to, starting(container.id));
             if !container.is_inspected() && !told.endpoints.is_empty() {

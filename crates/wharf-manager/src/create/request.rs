@@ -151,7 +151,7 @@ impl CreateRequest {
             networks: joins.iter().map(|join| join.name.clone()).collect(),
             exclude: std::collections::BTreeSet::new(),
         };
-        let nodes = snapshot.nodes().count();
+        let nodes = snapshot.node_count();
         let reschedule = wishes.reschedule;
         Ok(Self { image, workload, body, binds, nodes, cpus, reschedule, joins, links, has_resolver, ndots })
     }

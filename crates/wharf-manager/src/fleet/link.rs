@@ -1,7 +1,10 @@
 //! The way to one node's engine.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -44,6 +47,11 @@ pub(super) struct Versions {
     pub(super) newest: ApiVersion,
 }
 
+/// How many of the fleet's engines are slow to answer just now: mostly none, and then nobody has to look for them. Cheap to
+/// clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SuspectCount(Arc<AtomicUsize>);
+
 /// The way to one node's engine. It knows whether the engine answers, and gives up a request when it stops to.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -51,18 +59,25 @@ pub(crate) struct Link {
     client: Client,
     up: watch::Sender<Option<Versions>>,
     suspect: watch::Sender<bool>,
+    suspects: SuspectCount,
     doubt: Notify,
     heard: Mutex<Instant>,
     observations: mpsc::Sender<Observation>,
 }
 
 impl Link {
-    pub(super) fn new(node: NodeId, client: Client, observations: mpsc::Sender<Observation>) -> Self {
+    pub(super) fn new(
+        node: NodeId,
+        client: Client,
+        observations: mpsc::Sender<Observation>,
+        suspects: SuspectCount,
+    ) -> Self {
         Self {
             node,
             client,
             up: watch::channel(None).0,
             suspect: watch::channel(false).0,
+            suspects,
             doubt: Notify::new(),
             heard: Mutex::new(Instant::now()),
             observations,
@@ -92,7 +107,13 @@ impl Link {
 
     /// The engine is slow to answer just now, or is so no more.
     pub(super) fn set_suspect(&self, suspect: bool) {
-        self.suspect.send_if_modified(|known| std::mem::replace(known, suspect) != suspect);
+        self.suspect.send_if_modified(|known| {
+            let changed = std::mem::replace(known, suspect) != suspect;
+            if changed {
+                self.suspects.count(suspect);
+            }
+            changed
+        });
     }
 
     /// Whether the engine is slow to answer just now, and had better not be given new work.
@@ -217,5 +238,27 @@ impl Link {
             _ = up.wait_for(Option::is_none) => Err(down(false)),
             () = doubt => unreachable!("doubt never ends"),
         }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.set_suspect(false);
+    }
+}
+
+// === impl SuspectCount ===
+
+impl SuspectCount {
+    /// Whether no engine is slow to answer. One that has just become so may be missed, as it would have been a moment ago.
+    pub(super) fn is_zero(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    fn count(&self, more: bool) {
+        match more {
+            true => self.0.fetch_add(1, Ordering::Relaxed),
+            false => self.0.fetch_sub(1, Ordering::Relaxed),
+        };
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::{sync::Semaphore, try_join};
+use tokio::sync::Semaphore;
 use wharf_engine::{Client, Error as EngineError, wire};
 use wharf_model::{
     AGENT_NAME, ApiVersion, Container, ContainerId, Endpoint, Engine, Image, ImageId, Network, Node, NodeId, Timestamp,
@@ -107,8 +107,9 @@ impl Reader {
             percent_encoding::NON_ALPHANUMERIC,
         )
         .to_string();
-        let listed = async { Ok(self.get(&format!("/containers/json?all=1&filters={filter}"), SLOW).await?) };
-        let (listed, inspected) = try_join!(listed, self.inspected(id))?;
+        // One after the other: a second connection would cost more than it saves.
+        let listed = self.get(&format!("/containers/json?all=1&filters={filter}"), SLOW).await?;
+        let inspected = self.inspected(id).await?;
         let entry = self.visible(&listed)?.into_iter().find(|(listed, _)| *listed == id);
         match (entry, inspected) {
             (Some((_, entry)), Some(inspected)) => {

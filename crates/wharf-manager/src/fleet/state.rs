@@ -5,10 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use imbl::OrdMap;
 use wharf_model::{
-    Agent, Container, ContainerId, Endpoint, Engine, FleetNetwork, Health, Image, ImageId, Labels, Network, NetworkId,
-    Node, NodeId, Reservation, ReservationId, Snapshot, Timestamp, Volume,
+    Agent, Container, ContainerId, Endpoint, Engine, Few, FleetNetwork, Health, Image, ImageId, Labels, Network,
+    NetworkId, Node, NodeId, Reservation, ReservationId, Snapshot, Timestamp, Volume,
 };
 use wharf_plan::{Placement, Policy, Seed, Unplaceable, Workload};
 
@@ -39,6 +38,8 @@ pub(crate) enum Event {
     Networks(NodeId, Vec<Network>),
     /// A node has these volumes.
     Volumes(NodeId, Vec<Volume>),
+    /// All that a node has was compared with what is known of it.
+    Compared(NodeId),
     /// A node does not answer, or its answers make no sense.
     Failing(NodeId, Arc<str>),
     /// A promise was kept, or broken.
@@ -144,7 +145,7 @@ impl State {
                 for (image, tagged) in dates {
                     if let Some(known) = node.images.get(&image) {
                         let dated = Image { tagged: Some(tagged), ..Image::clone(known) };
-                        node.images.insert(image, Arc::new(dated));
+                        Arc::make_mut(&mut node.images).insert(image, Arc::new(dated));
                     }
                 }
             }),
@@ -155,6 +156,7 @@ impl State {
             Event::Volumes(id, volumes) => {
                 self.change(id, now, |node| node.volumes = keyed(volumes, |volume| Arc::clone(&volume.name)));
             }
+            Event::Compared(id) => self.change(id, now, |_| ()),
             Event::Failing(id, error) => self.change(id, now, |node| {
                 if node.health == Health::Healthy {
                     node.health = Health::Unhealthy;
@@ -268,7 +270,7 @@ impl State {
 }
 
 /// Images as they were listed. What was found out about them otherwise stays with those that are as they were.
-fn images(known: &OrdMap<ImageId, Arc<Image>>, listed: Vec<Image>) -> OrdMap<ImageId, Arc<Image>> {
+fn images(known: &BTreeMap<ImageId, Arc<Image>>, listed: Vec<Image>) -> Few<ImageId, Image> {
     let kept = |mut image: Image| match known.get(&image.id) {
         Some(known) if known.entry == image.entry && image.tagged.is_none() => Arc::clone(known),
         _ if image.tagged.is_none() && image.tags.is_empty() => {
@@ -278,11 +280,11 @@ fn images(known: &OrdMap<ImageId, Arc<Image>>, listed: Vec<Image>) -> OrdMap<Ima
         }
         _ => Arc::new(image),
     };
-    listed.into_iter().map(|image| (image.id, kept(image))).collect()
+    Arc::new(listed.into_iter().map(|image| (image.id, kept(image))).collect())
 }
 
-fn keyed<K: Ord + Clone, V: Clone>(values: Vec<V>, key: impl Fn(&V) -> K) -> OrdMap<K, Arc<V>> {
-    values.into_iter().map(|value| (key(&value), Arc::new(value))).collect()
+fn keyed<K: Ord, V>(values: Vec<V>, key: impl Fn(&V) -> K) -> Few<K, V> {
+    Arc::new(values.into_iter().map(|value| (key(&value), Arc::new(value))).collect())
 }
 
 #[cfg(test)]

@@ -53,7 +53,8 @@ pub(crate) async fn supervise(
                 continue;
             }
             let (observe, observations) = mpsc::channel(link::OBSERVATIONS);
-            let link = Arc::new(Link::new(node.id, Client::with_tls(node.endpoint.clone(), tls.clone()), observe));
+            let client = Client::with_tls(node.endpoint.clone(), tls.clone());
+            let link = Arc::new(Link::new(node.id, client, observe, fleet.suspect_count()));
             fleet.change_links(|links| drop(links.insert(node.id, Arc::clone(&link))));
             let watcher = Watcher::new(fleet.clone(), link, observations, orphans.clone());
             watched.insert(node.id, Watched(tokio::spawn(watcher.run())));

@@ -24,10 +24,11 @@ use wharf_engine::{
     Error as EngineError, Lines,
     wire::{self, Touched},
 };
-use wharf_model::{ContainerId, Health, Node, Timestamp};
+use wharf_model::{Health, Node, Timestamp};
 
 use super::{
     Fleet, Link, NodeEvent, Orphans,
+    job::{Job, read},
     link::{Observation, Versions},
     reader::{Error, Reader},
     state::Event,
@@ -36,6 +37,10 @@ use crate::{API_NEWEST, view::events::of_fleet};
 
 /// An engine from which nothing was heard for this long is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// Probes fall due together, at most so much later: to wake up for many at once costs a fraction of what it costs to wake up for
+/// each.
+const BEAT: Duration = Duration::from_millis(100);
 
 /// The time it has to answer, first and second time. The first failure makes it a suspect, the second unhealthy.
 const PROBE_WITHIN: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
@@ -56,23 +61,6 @@ const AGAIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(20
 
 /// Things of one engine that are read at once.
 const READS: usize = 16;
-
-/// A thing to be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Job {
-    Container(ContainerId),
-    /// What has only been listed is looked into, and images' names are dated.
-    Details,
-    Images,
-    /// The same, without a look at when names were given: nothing told of a new one.
-    ImageList,
-    Networks,
-    Volumes,
-    /// All of it is compared with what is known, to find what events did not tell.
-    Everything,
-    /// What broken creates have left is removed.
-    Sweep,
-}
 
 /// A job under way: which it is, and what it finds that has to be read as well.
 type Running = BoxFuture<'static, (Job, Result<Vec<Job>, Error>)>;
@@ -185,7 +173,8 @@ impl Watcher {
         let between = self.spaced(RELIST, SPACING[1]);
         let mut relist = Instant::now() + between / 2 + between / 2 * (node.0 % 64) / 64;
         loop {
-            let (silence, again) = (self.link.heard() + self.spaced(SILENCE, SPACING[0]), session.again.0);
+            let silence = self.fleet.next_beat(self.link.heard() + self.spaced(SILENCE, SPACING[0]), BEAT);
+            let again = session.again.0;
             tokio::select! {
                 line = lines.next() => {
                     self.link.note_heard();
@@ -400,63 +389,4 @@ impl<'a> Session<'a> {
 fn gone(reader: &Reader) -> Error {
     let endpoint = reader.client.endpoint().clone();
     EngineError::Unreachable { endpoint, unsent: true, source: "it has left the fleet".into() }.into()
-}
-
-/// Reads one thing and puts it in the state. Gives what has to be read as well.
-async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphans) -> Result<Vec<Job>, Error> {
-    let Some(node) = fleet.snapshot().node(reader.node).cloned() else { return Ok(Vec::new()) };
-    let event = match job {
-        Job::Container(id) => match reader.container(id, &node).await? {
-            Some(container) => {
-                fleet.apply(Event::Changed(Box::new(container.clone()))).await;
-                orphans.remove_if_orphan(&container, &reader.client, &fleet.snapshot()).await?;
-                return Ok(Vec::new());
-            }
-            None => Event::Gone(reader.node, id),
-        },
-        Job::Details => {
-            let dates = {
-                // As long as nothing is closed, a turn is always had.
-                let _turn = fleet.details().acquire().await.ok();
-                reader.dates(&node).await
-            };
-            fleet.apply(Event::Dated(reader.node, dates)).await;
-            let put = |listed, container| fleet.apply(Event::Detailed(listed, Box::new(container)));
-            reader.details(&node, fleet.details(), put).await?;
-            return Ok(vec![Job::Sweep]);
-        }
-        Job::ImageList => Event::Images(reader.node, reader.images().await?),
-        Job::Images => Event::Images(reader.node, reader.dated_images().await?),
-        Job::Networks => Event::Networks(reader.node, reader.networks().await?),
-        Job::Volumes => Event::Volumes(reader.node, reader.volumes().await?),
-        Job::Everything => return everything(&reader, &node, &fleet).await,
-        Job::Sweep => {
-            for container in node.containers.values() {
-                orphans.remove_if_orphan(container, &reader.client, &fleet.snapshot()).await?;
-            }
-            return Ok(Vec::new());
-        }
-    };
-    fleet.apply(event).await;
-    Ok(Vec::new())
-}
-
-/// Compares all that an engine has with what is known of it; gives what differs.
-async fn everything(reader: &Reader, node: &Node, fleet: &Fleet) -> Result<Vec<Job>, Error> {
-    let listed = reader.container_list().await?;
-    let mut missing: BTreeSet<_> = node.containers.keys().copied().collect();
-    let mut differs = vec![Job::ImageList, Job::Networks, Job::Volumes, Job::Sweep];
-    for (id, entry) in reader.visible(&listed)? {
-        missing.remove(&id);
-        let shown = crate::view::containers::entry(entry, &node.name, node.host(), reader.naming);
-        let same = node.containers.get(&id).is_some_and(|known| shown.is_ok_and(|shown| shown == known.entry));
-        if !same {
-            differs.push(Job::Container(id));
-        }
-    }
-    // They were known before the list was made, and ids never come back.
-    for id in missing {
-        fleet.apply(Event::Gone(reader.node, id)).await;
-    }
-    Ok(differs)
 }

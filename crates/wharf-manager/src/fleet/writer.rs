@@ -1,7 +1,7 @@
 //! The one task that writes the state, and the handle that everybody else has.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -19,6 +19,7 @@ use super::{
     Link,
     events::Hub,
     labels::{Labelled, NodeLabels},
+    link::SuspectCount,
     state::{Event, Place, Refusal, State},
 };
 use crate::Naming;
@@ -53,8 +54,10 @@ pub(crate) struct Fleet {
     messages: mpsc::Sender<Message>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     links: Arc<watch::Sender<Links>>,
+    suspect_count: SuspectCount,
     hub: Hub,
     details: Arc<Semaphore>,
+    began: Instant,
     naming: Naming,
     policy: Arc<Policy>,
 }
@@ -86,8 +89,10 @@ impl Fleet {
             messages,
             snapshots,
             links: Arc::new(watch::channel(Arc::default()).0),
+            suspect_count: SuspectCount::default(),
             hub: Hub::new(),
             details: Arc::new(Semaphore::new(DETAILS)),
+            began: Instant::now(),
             naming,
             policy: kept,
         }
@@ -156,6 +161,13 @@ impl Fleet {
         &self.details
     }
 
+    /// The first of the fleet's common beats that is not before `at`.
+    pub(super) fn next_beat(&self, at: Instant, beat: Duration) -> Instant {
+        let since = at.saturating_duration_since(self.began).as_micros();
+        let beats = since.div_ceil(beat.as_micros().max(1));
+        self.began + beat.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX))
+    }
+
     /// The way to a node's engine.
     pub(crate) fn link(&self, node: NodeId) -> Option<Arc<Link>> {
         self.links.borrow().get(&node).cloned()
@@ -166,8 +178,16 @@ impl Fleet {
         self.links.send_modify(|links| change(Arc::make_mut(links)));
     }
 
+    /// What counts the engines that are slow to answer.
+    pub(super) fn suspect_count(&self) -> SuspectCount {
+        self.suspect_count.clone()
+    }
+
     /// Nodes that are slow to answer just now.
-    fn suspects(&self) -> std::collections::BTreeSet<NodeId> {
+    fn suspects(&self) -> BTreeSet<NodeId> {
+        if self.suspect_count.is_zero() {
+            return BTreeSet::new();
+        }
         self.links.borrow().iter().filter(|(_, link)| link.is_suspect()).map(|(id, _)| *id).collect()
     }
 

@@ -44,7 +44,7 @@ async fn asked_for(app: &App, snapshot: &Snapshot, query: &view::images::ListQue
             let mut node = Node::clone(node);
             for image in images {
                 let tagged = node.images.get(&image.id).map_or(Some(image.created), |known| known.tagged);
-                node.images.insert(image.id, Arc::new(Image { tagged, ..image }));
+                Arc::make_mut(&mut node.images).insert(image.id, Arc::new(Image { tagged, ..image }));
             }
             Some(node)
         }

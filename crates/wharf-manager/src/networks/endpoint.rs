@@ -166,6 +166,8 @@ pub(crate) fn endpoint_for_client(networks: &mut Map<String, Value>, node: &Node
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -206,7 +208,7 @@ mod tests {
         let fleet = NetworkId::from_bytes([7; 32]);
         let part = format!(r#"[{{"Id":"{}","Name":"blue","Labels":{{"wharf.network":"{fleet}"}}}}]"#, "01".repeat(32));
         let part = wharf_engine::wire::networks(part.as_bytes()).unwrap().0.remove(0);
-        node.networks.insert(part.id, part.into());
+        Arc::make_mut(&mut node.networks).insert(part.id, part.into());
         let asked = json!({"IPAMConfig": {"IPv4Address": "10.0.0.9"}, "Aliases": ["web"], "Links": ["db:store"]});
         let mut answer = endpoint_for_engine(&asked, Ipv4Addr::new(10, 0, 0, 9), None);
         answer["NetworkID"] = "01".repeat(32).into();

@@ -2,10 +2,17 @@
 
 mod list;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{
+    Map, Value, json,
+    value::{RawValue, to_raw_value},
+};
 use wharf_engine::wire::Error as WireError;
 use wharf_model::{ContainerId, DNS_LABEL, Node};
 
@@ -35,27 +42,68 @@ pub enum Naming {
 /// # Errors
 /// [`WireError::Json`] if it is no JSON object.
 pub(crate) fn entry(listed: &str, node: &str, host: Option<&str>, naming: Naming) -> Result<Box<str>, WireError> {
-    let bad = |source| WireError::Json { what: "a container", source };
-    let mut entry: Map<String, Value> = serde_json::from_str(listed).map_err(bad)?;
-    label(&mut entry, node);
-    if let (Naming::Node, Some(names)) = (naming, entry.get_mut("Names").and_then(Value::as_array_mut)) {
-        for name in names {
-            *name = format!("/{node}{}", name.as_str().unwrap_or_default()).into();
-        }
+    // There are tens of thousands of them at a start: what stays as it is stays text.
+    let mut entry = Entry(parsed(listed)?);
+    if entry.0.get("Labels").is_none_or(|labels| labels.get() == "null") {
+        entry.put("Labels", &Map::new())?;
     }
-    if let (Some(host), Some(ports)) = (host, entry.get_mut("Ports").and_then(Value::as_array_mut)) {
-        let mut seen = BTreeSet::new();
-        for port in ports.iter_mut() {
-            place(port, "IP", host);
-        }
-        // IPv4's and IPv6's "all addresses" are one address now.
-        ports.retain(|port| seen.insert(port.to_string()));
+    entry.change("Labels", |labels: &mut Map<String, Value>| {
+        labels.insert(NODE_LABEL.to_owned(), node.into());
+    })?;
+    if naming == Naming::Node {
+        entry.change("Names", |names: &mut Vec<String>| {
+            names.iter_mut().for_each(|name| *name = format!("/{node}{name}"));
+        })?;
+    }
+    if let Some(host) = host
+        && entry.0.get("Ports").is_some_and(|ports| ports.get() != "[]")
+    {
+        entry.change("Ports", |ports: &mut Vec<Value>| {
+            let mut seen = BTreeSet::new();
+            for port in ports.iter_mut() {
+                place(port, "IP", host);
+            }
+            // IPv4's and IPv6's "all addresses" are one address now.
+            ports.retain(|port| seen.insert(port.to_string()));
+        })?;
     }
     // What only costs room: the status is told from what is known, and sizes are asked for when they are wanted.
-    entry.remove("Status");
-    let text = Value::Object(entry).to_string();
+    entry.0.shift_remove("Status");
+    let text = serde_json::to_string(&entry.0).map_err(unlisted)?;
     let head = text.strip_suffix('}').unwrap_or(&text);
     Ok(format!("{head},\"Status\":\"").into())
+}
+
+/// An entry of a list: its fields, in their order, as text.
+struct Entry<'a>(IndexMap<String, Cow<'a, RawValue>>);
+
+impl Entry<'_> {
+    /// Changes a field; nothing happens if there is none such, or something else than it should be.
+    fn change<T: DeserializeOwned + Serialize>(
+        &mut self,
+        field: &str,
+        change: impl FnOnce(&mut T),
+    ) -> Result<(), WireError> {
+        let Some(mut value) = self.0.get(field).and_then(|value| serde_json::from_str(value.get()).ok()) else {
+            return Ok(());
+        };
+        change(&mut value);
+        self.put(field, &value)
+    }
+
+    fn put(&mut self, field: &str, value: &impl Serialize) -> Result<(), WireError> {
+        self.0.insert(field.to_owned(), Cow::Owned(to_raw_value(value).map_err(unlisted)?));
+        Ok(())
+    }
+}
+
+fn parsed(listed: &str) -> Result<IndexMap<String, Cow<'_, RawValue>>, WireError> {
+    let fields: IndexMap<String, &RawValue> = serde_json::from_str(listed).map_err(unlisted)?;
+    Ok(fields.into_iter().map(|(field, value)| (field, Cow::Borrowed(value))).collect())
+}
+
+fn unlisted(source: serde_json::Error) -> WireError {
+    WireError::Json { what: "a container", source }
 }
 
 /// Makes an engine's `GET /containers/{id}/json` ready for clients: adds `Node`, as the predecessor did, the node's label,
@@ -173,5 +221,41 @@ fn place(binding: &mut Value, field: &str, host: &str) {
             .is_some_and(|address| UNSPECIFIED.contains(&address) || (field == "HostIp" && address.is_empty()))
     {
         *address = Value::String(host.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(listed: &str, naming: Naming) -> String {
+        format!("{}Up{}", entry(listed, "node1", Some("10.0.0.1"), naming).unwrap(), wharf_model::ENTRY_END)
+    }
+
+    #[test]
+    fn an_entry_keeps_what_is_not_the_fleets_to_say() {
+        let listed = r#"{"Id":"a","Names":["/web","/db/alias"],"Command":"echo \u003c","Created":1.0,"Ports":[
+            {"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},
+            {"IP":"::","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},
+            {"PrivatePort":90,"Type":"tcp"}],"Labels":{"a":"b"},"Status":"Up 3 minutes","More":{"x":[null]}}"#;
+        let ports =
+            r#"[{"IP":"10.0.0.1","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},{"PrivatePort":90,"Type":"tcp"}]"#;
+        let labels = r#"{"a":"b","wharf.node":"node1"}"#;
+        let entry = |names: &str| {
+            format!(
+                r#"{{"Id":"a","Names":{names},"Command":"echo \u003c","Created":1.0,"Ports":{ports},"Labels":{labels},"More":{{"x":[null]}},"Status":"Up"}}"#
+            )
+        };
+        assert_eq!(shown(listed, Naming::Plain), entry(r#"["/web","/db/alias"]"#));
+        assert_eq!(shown(listed, Naming::Node), entry(r#"["/node1/web","/node1/db/alias"]"#));
+    }
+
+    #[test]
+    fn what_an_entry_lacks_is_no_trouble() {
+        let labelled = |entry: String| entry.contains(r#""Labels":{"wharf.node":"node1"}"#);
+        assert!(labelled(shown(r#"{"Id":"a"}"#, Naming::Node)));
+        assert!(labelled(shown(r#"{"Id":"a","Labels":null,"Names":null,"Ports":null}"#, Naming::Node)));
+        assert_eq!(shown(r#"{"Labels":7}"#, Naming::Plain), r#"{"Labels":7,"Status":"Up"}"#);
+        assert!(entry("[]", "node1", None, Naming::Plain).is_err());
     }
 }

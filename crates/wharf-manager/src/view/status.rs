@@ -1,57 +1,71 @@
 //! A container's status in Docker's words.
 
-use std::{borrow::Cow, time::Duration};
+use std::{fmt, time::Duration};
 
 use wharf_model::{Container, ContainerHealth, Phase, Timestamp};
 
 /// What containers of a node show that does not answer.
 pub(super) const HOST_DOWN: &str = "Host Down";
 
-/// `Up 3 minutes (healthy)`, `Exited (0) 2 hours ago`, …
-pub(super) fn status(container: &Container, now: Timestamp) -> Cow<'_, str> {
-    match &container.listed {
-        Some(listed) => Cow::Borrowed(listed),
-        None => Cow::Owned(told(container, now)),
+/// A container's status at a moment: `Up 3 minutes (healthy)`, `Exited (0) 2 hours ago`, …
+pub(super) struct Status<'a> {
+    container: &'a Container,
+    now: Timestamp,
+}
+
+impl<'a> Status<'a> {
+    pub(super) fn new(container: &'a Container, now: Timestamp) -> Self {
+        Self { container, now }
     }
 }
 
-fn told(container: &Container, now: Timestamp) -> String {
-    let since = |time: Option<Timestamp>| duration(time.unwrap_or(now).until(now));
-    match container.phase {
-        Phase::Created => "Created".to_owned(),
-        Phase::Removing => "Removal In Progress".to_owned(),
-        Phase::Dead => "Dead".to_owned(),
-        Phase::Paused => format!("Up {} (Paused)", since(container.started)),
-        Phase::Restarting => format!("Restarting ({}) {} ago", container.exit_code, since(container.finished)),
-        Phase::Exited => format!("Exited ({}) {} ago", container.exit_code, since(container.finished)),
-        Phase::Running => {
-            let health = match container.health {
-                ContainerHealth::None => "",
-                ContainerHealth::Starting => " (health: starting)",
-                ContainerHealth::Healthy => " (healthy)",
-                ContainerHealth::Unhealthy => " (unhealthy)",
-            };
-            format!("Up {}{health}", since(container.started))
+impl fmt::Display for Status<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { container, now } = self;
+        if let Some(listed) = &container.listed {
+            return f.write_str(listed);
+        }
+        let since = |time: Option<Timestamp>| Ago(time.unwrap_or(*now).until(*now));
+        match container.phase {
+            Phase::Created => f.write_str("Created"),
+            Phase::Removing => f.write_str("Removal In Progress"),
+            Phase::Dead => f.write_str("Dead"),
+            Phase::Paused => write!(f, "Up {} (Paused)", since(container.started)),
+            Phase::Restarting => write!(f, "Restarting ({}) {} ago", container.exit_code, since(container.finished)),
+            Phase::Exited => write!(f, "Exited ({}) {} ago", container.exit_code, since(container.finished)),
+            Phase::Running => {
+                let health = match container.health {
+                    ContainerHealth::None => "",
+                    ContainerHealth::Starting => " (health: starting)",
+                    ContainerHealth::Healthy => " (healthy)",
+                    ContainerHealth::Unhealthy => " (unhealthy)",
+                };
+                write!(f, "Up {}{health}", since(container.started))
+            }
         }
     }
 }
 
 /// A duration as Docker says it to people.
-fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
-    match seconds {
-        0 => "Less than a second".to_owned(),
-        1 => "1 second".to_owned(),
-        2..60 => format!("{seconds} seconds"),
-        60..120 => "About a minute".to_owned(),
-        _ if minutes < 60 => format!("{minutes} minutes"),
-        _ if hours == 1 => "About an hour".to_owned(),
-        _ if hours < 48 => format!("{hours} hours"),
-        _ if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
-        _ if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
-        _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
-        _ => format!("{} years", seconds / 3600 / 24 / 365),
+struct Ago(Duration);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+        match seconds {
+            0 => f.write_str("Less than a second"),
+            1 => f.write_str("1 second"),
+            2..60 => write!(f, "{seconds} seconds"),
+            60..120 => f.write_str("About a minute"),
+            _ if minutes < 60 => write!(f, "{minutes} minutes"),
+            _ if hours == 1 => f.write_str("About an hour"),
+            _ if hours < 48 => write!(f, "{hours} hours"),
+            _ if hours < 24 * 7 * 2 => write!(f, "{} days", hours / 24),
+            _ if hours < 24 * 30 * 2 => write!(f, "{} weeks", hours / 24 / 7),
+            _ if hours < 24 * 365 * 2 => write!(f, "{} months", hours / 24 / 30),
+            _ => write!(f, "{} years", seconds / 3600 / 24 / 365),
+        }
     }
 }
 
@@ -59,7 +73,7 @@ fn duration(duration: Duration) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::duration;
+    use super::Ago;
 
     #[test]
     fn durations_are_said_as_docker_says_them() {
@@ -79,7 +93,7 @@ mod tests {
             (70 * 86400, "2 months"),
             (800 * 86400, "2 years"),
         ] {
-            assert_eq!(duration(Duration::from_secs(seconds)), said, "{seconds}");
+            assert_eq!(Ago(Duration::from_secs(seconds)).to_string(), said, "{seconds}");
         }
     }
 }

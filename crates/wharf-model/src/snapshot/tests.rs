@@ -25,6 +25,7 @@ fn container(id: u8, node: u32, name: &str, phase: Phase) -> Container {
         networks: Vec::new(),
         mounts: Vec::new(),
         entry: "".into(),
+        fingerprint: 0,
         listed: None,
     }
 }

@@ -17,7 +17,6 @@ fn engine(name: &str, labels: &[(&str, &str)]) -> Arc<Engine> {
         min_api: ApiVersion::new(1, 12),
         total: Resources { cpus: Cpus::from_cores(4), memory: ByteSize(8 * GIB) },
         nftables: false,
-        slots: None,
         labels: labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
     })
 }
@@ -250,7 +249,7 @@ fn affinities_are_to_containers_and_images_by_any_of_their_names() {
         labels: Labels::default(),
         entry: "{}".into(),
     };
-    node.images.insert(id, Arc::new(image));
+    Arc::make_mut(&mut node.images).insert(id, Arc::new(image));
     snapshot.put_node(node);
     let on = |text: &str| fitting(&with(|want| want.affinities = expressions(&[text])), &snapshot);
     assert_eq!(on("container==web_1"), [2]);

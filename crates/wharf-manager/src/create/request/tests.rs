@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde_json::json;
 use wharf_model::*;
 
@@ -18,10 +20,10 @@ fn local() -> Snapshot {
             let network =
                 br#"[{"Id":"0101010101010101010101010101010101010101010101010101010101010101","Name":"blue"}]"#;
             let network = wharf_engine::wire::networks(network).unwrap().0.remove(0);
-            node.networks.insert(network.id, network.into());
+            Arc::make_mut(&mut node.networks).insert(network.id, network.into());
         } else {
             let volume = wharf_engine::wire::volumes(br#"{"Volumes":[{"Name":"data"}]}"#).unwrap().0.remove(0);
-            node.volumes.insert(volume.name.clone(), volume.into());
+            Arc::make_mut(&mut node.volumes).insert(volume.name.clone(), volume.into());
         }
         snapshot.put_node(node);
     }

@@ -1,6 +1,6 @@
 //! `GET /containers/json` with all of its filters.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, io::Write, sync::Arc};
 
 use regex::Regex;
 use wharf_model::{
@@ -12,7 +12,7 @@ use crate::{
     view::{
         NODE_LABEL, filter, images,
         query::{Filters, Query},
-        status::{HOST_DOWN, status},
+        status::{HOST_DOWN, Status},
     },
 };
 
@@ -164,6 +164,13 @@ enum From {
 /// A piece is about so large.
 const PIECE: usize = 128 << 10;
 
+/// Containers that are fetched from memory together. They lie scattered in it: to wait for one after the other took more than half
+/// of a list's time.
+const AHEAD: usize = 64;
+
+/// How much of its memory a processor fetches at once, in bytes.
+const CACHE_LINE: usize = 64;
+
 impl List {
     /// Begins a list.
     ///
@@ -186,7 +193,7 @@ impl List {
         if self.ended {
             return None;
         }
-        let mut piece = Vec::with_capacity(if self.listed == 0 { 4096 } else { PIECE + 4096 });
+        let mut piece = Vec::with_capacity(if self.listed == 0 { 4096 } else { PIECE + PIECE / 2 });
         if self.listed == 0 {
             piece.push(b'[');
         }
@@ -212,33 +219,45 @@ impl List {
     }
 
     /// Adds entries until the piece is large enough; whether the list is at its end.
-    fn fill<C: AsRef<Container>>(&mut self, piece: &mut Vec<u8>, containers: impl Iterator<Item = C>) -> bool {
+    fn fill<C: AsRef<Container>>(&mut self, piece: &mut Vec<u8>, mut containers: impl Iterator<Item = C>) -> bool {
         let snapshot = Arc::clone(&self.snapshot);
-        for container in containers {
-            let container = container.as_ref();
-            if self.query.limit.is_some_and(|limit| self.listed >= limit) {
+        let mut next = Vec::new();
+        while piece.len() < PIECE {
+            let wanted = self.query.limit.map_or(AHEAD, |limit| AHEAD.min(limit - self.listed));
+            let mut is_last = wanted == 0;
+            while next.len() < wanted && !is_last {
+                // From a container of `since` on all are older.
+                let newer = |one: &C| self.since.is_none_or(|since| one.as_ref().created > since);
+                let Some(container) = containers.next().filter(newer) else {
+                    is_last = true;
+                    break;
+                };
+                let node = snapshot.node(container.as_ref().node);
+                if let Some(node) = node.filter(|node| self.shows(container.as_ref(), node)) {
+                    next.push((container, node));
+                }
+            }
+            fetch(&next);
+            next.drain(..).for_each(|(container, node)| self.add(piece, container.as_ref(), node));
+            if is_last {
                 return true;
-            }
-            if self.since.is_some_and(|since| container.created <= since) {
-                // From here on all are older.
-                return true;
-            }
-            let Some(node) = snapshot.node(container.node).filter(|node| self.shows(container, node)) else { continue };
-            if self.listed > 0 {
-                piece.push(b',');
-            }
-            self.listed += 1;
-            piece.extend_from_slice(container.entry.as_bytes());
-            match node.health == Health::Unhealthy {
-                true => piece.extend_from_slice(HOST_DOWN.as_bytes()),
-                false => piece.extend_from_slice(status(container, self.now).as_bytes()),
-            }
-            piece.extend_from_slice(ENTRY_END.as_bytes());
-            if piece.len() >= PIECE {
-                return false;
             }
         }
-        true
+        false
+    }
+
+    fn add(&mut self, piece: &mut Vec<u8>, container: &Container, node: &Node) {
+        if self.listed > 0 {
+            piece.push(b',');
+        }
+        self.listed += 1;
+        piece.extend_from_slice(container.entry.as_bytes());
+        match node.health == Health::Unhealthy {
+            true => piece.extend_from_slice(HOST_DOWN.as_bytes()),
+            // Writing to memory does not fail.
+            false => drop(write!(piece, "{}", Status::new(container, self.now))),
+        }
+        piece.extend_from_slice(ENTRY_END.as_bytes());
     }
 
     fn shows(&self, container: &Container, node: &Node) -> bool {
@@ -249,6 +268,12 @@ impl List {
             && node_label(&self.query.filters, &node.name)
             && self.ancestors.as_ref().is_none_or(|ancestors| is_descendant(ancestors, container))
     }
+}
+
+/// Has the processor fetch what will be written, by a look at each piece of it: looks do not wait for each other.
+fn fetch<C: AsRef<Container>, N>(next: &[(C, N)]) {
+    let lines = next.iter().flat_map(|(one, _)| one.as_ref().entry.as_bytes().iter().step_by(CACHE_LINE));
+    std::hint::black_box(lines.fold(0, |all, byte| all ^ byte));
 }
 
 /// Where labels are asked for: the containers of those nodes that may have some, the newest first. `None`: look at all.
