@@ -10,7 +10,10 @@ use hyper_util::{
 use serde::Deserialize;
 use wharf_model::Endpoint;
 
-use crate::{Body, Error, TlsClient, body, transport::Connector};
+use crate::{
+    Body, Error, Pulse, TlsClient, body,
+    transport::{Connector, unreachable},
+};
 
 /// Connections that wait for the next request, per engine: enough for a burst, few enough for thousands of engines.
 const IDLE_CONNECTIONS: usize = 8;
@@ -28,7 +31,7 @@ const ANSWER_LIMIT: usize = 256 << 20;
 /// One engine's API. Cheap to clone; connections are kept and shared.
 #[derive(Debug, Clone)]
 pub struct Client {
-    endpoint: Endpoint,
+    connector: Connector,
     http: HyperClient<Connector, Body>,
 }
 
@@ -40,19 +43,25 @@ impl Client {
 
     /// A client of the engine at `endpoint`, within TLS if that is given and the endpoint is on the network.
     pub fn with_tls(endpoint: Endpoint, tls: Option<TlsClient>) -> Self {
+        let connector = Connector::new(endpoint, tls);
         let http = HyperClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_read_buf_exact_size(READ_BUFFER)
             .http1_preserve_header_case(true)
-            .build(Connector::new(endpoint.clone(), tls));
-        Self { endpoint, http }
+            .build(connector.clone());
+        Self { connector, http }
     }
 
     /// Where the engine is.
     pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        self.connector.endpoint()
+    }
+
+    /// What asks the engine whether it is there.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.connector.clone())
     }
 
     /// Sends a request whose URI is a path, and gives the answer when its head is there; whatever its status is. No
@@ -80,13 +89,13 @@ impl Client {
             let read = body::collect(response.into_body(), ANSWER_LIMIT).await;
             let bytes = read
                 .map_err(|error| self.unreachable(false, error))?
-                .map_err(|limit| Error::TooLarge { endpoint: self.endpoint.clone(), limit })?;
+                .map_err(|limit| Error::TooLarge { endpoint: self.endpoint().clone(), limit })?;
             if status.is_client_error() || status.is_server_error() {
                 return Err(Error::Refused { status, message: message(&bytes) });
             }
             Ok(bytes)
         };
-        let late = |_| Error::Late { endpoint: self.endpoint.clone(), after: within };
+        let late = |_| Error::Late { endpoint: self.endpoint().clone(), after: within };
         tokio::time::timeout(within, call).await.map_err(late)?
     }
 
@@ -107,7 +116,7 @@ impl Client {
     }
 
     fn unreachable(&self, unsent: bool, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        Error::Unreachable { endpoint: self.endpoint.clone(), unsent, source: source.into() }
+        unreachable(self.endpoint(), unsent, source)
     }
 }
 

@@ -5,6 +5,7 @@ mod body;
 mod client;
 mod error;
 mod lines;
+mod pulse;
 mod tls;
 mod transport;
 pub mod wire;
@@ -14,6 +15,7 @@ pub use crate::{
     client::Client,
     error::Error,
     lines::Lines,
+    pulse::Pulse,
     tls::{TlsClient, TlsError, TlsFiles, TlsServed, TlsServer},
     transport::{Io, Stream},
 };

@@ -18,7 +18,7 @@ use tokio::{
 };
 use wharf_model::Endpoint;
 
-use crate::TlsClient;
+use crate::{Error, TlsClient};
 
 /// An engine on the network is near: whoever does not take a connection in this time will not take one at all.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -45,21 +45,26 @@ impl Connector {
         Self { endpoint, tls }
     }
 
-    async fn connect(endpoint: Endpoint, tls: Option<TlsClient>) -> io::Result<Stream> {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// A new connection.
+    pub(crate) async fn open(&self) -> io::Result<Box<dyn Io>> {
         let connect = async {
-            let stream: Box<dyn Io> = match &endpoint {
+            let stream: Box<dyn Io> = match &self.endpoint {
                 Endpoint::Tcp { host, port } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     // Terminals send single keys: nothing may wait for more.
                     stream.set_nodelay(true)?;
-                    match tls {
+                    match &self.tls {
                         Some(tls) => Box::new(tls.connect(host, stream).await?),
                         None => Box::new(stream),
                     }
                 }
                 Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await?),
             };
-            Ok(Stream(TokioIo::new(stream)))
+            Ok(stream)
         };
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT_WITHIN:?}"));
         tokio::time::timeout(CONNECT_WITHIN, connect).await.map_err(late)?
@@ -76,8 +81,18 @@ impl tower_service::Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        Box::pin(Self::connect(self.endpoint.clone(), self.tls.clone()))
+        let connector = self.clone();
+        Box::pin(async move { Ok(Stream(TokioIo::new(connector.open().await?))) })
     }
+}
+
+/// An engine that could not be reached.
+pub(crate) fn unreachable(
+    endpoint: &Endpoint,
+    unsent: bool,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
+    Error::Unreachable { endpoint: endpoint.clone(), unsent, source: source.into() }
 }
 
 // === impl Stream ===

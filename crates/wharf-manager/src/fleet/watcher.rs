@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{
-    FutureExt, StreamExt,
+    StreamExt,
     future::{BoxFuture, select_ok},
     stream::FuturesUnordered,
 };
@@ -21,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 use wharf_engine::{
-    Error as EngineError, Lines,
+    Error as EngineError, Lines, Pulse,
     wire::{self, Touched},
 };
 use wharf_model::{Health, Node, Timestamp};
@@ -91,6 +91,7 @@ struct Session<'a> {
     link: &'a Link,
     orphans: &'a Orphans,
     reader: Reader,
+    pulse: Pulse,
     pending: BTreeMap<Job, Pending>,
     queue: VecDeque<Job>,
     running: FuturesUnordered<Running>,
@@ -232,6 +233,7 @@ impl<'a> Session<'a> {
             fleet,
             link,
             orphans,
+            pulse: reader.client.pulse(),
             reader,
             pending: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -361,19 +363,21 @@ impl<'a> Session<'a> {
 
     /// Asks the engine whether it is there.
     async fn probe(&mut self) -> Result<(), Error> {
-        let mut first = self.reader.client.get("/_ping", PROBE_WITHIN[0] + PROBE_WITHIN[1]).boxed();
-        match tokio::time::timeout(PROBE_WITHIN[0], &mut first).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) => {
-                self.link.set_suspect(true);
-                self.reader.client.get("/_ping", PROBE_WITHIN[1]).await?;
-            }
-            Err(_) => {
-                self.link.set_suspect(true);
-                // A late answer is as good as one on a new connection: the first may have got lost, or the engine is busy.
-                let second = self.reader.client.get("/_ping", PROBE_WITHIN[1]).boxed();
-                select_ok([first, second]).await?;
-            }
+        let mut first = Box::pin(self.pulse.beat());
+        let answer = tokio::time::timeout(PROBE_WITHIN[0], &mut first).await;
+        if !matches!(answer, Ok(Ok(()))) {
+            self.link.set_suspect(true);
+            let mut second = self.reader.client.pulse();
+            let again = async {
+                match answer {
+                    Ok(_) => second.beat().await,
+                    // A late answer is as good as one on a new connection: the first may have got lost, or the engine is busy.
+                    Err(_) => select_ok([first, Box::pin(second.beat())]).await.map(drop),
+                }
+            };
+            let late =
+                |_| EngineError::Late { endpoint: self.reader.client.endpoint().clone(), after: PROBE_WITHIN[1] };
+            tokio::time::timeout(PROBE_WITHIN[1], again).await.map_err(late)??;
         }
         self.link.set_suspect(false);
         self.link.note_heard();

@@ -2,11 +2,11 @@
 
 use std::{
     fmt::{self, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use serde_json::json;
-use wharf_model::{Node, Phase, Snapshot, Timestamp};
+use wharf_model::{Node, NodeId, Phase, Snapshot, Timestamp};
 use wharf_plan::Policy;
 
 use crate::{API_NEWEST, API_OLDEST, Identity, VERSION};
@@ -140,28 +140,41 @@ fn usual() -> serde_json::Value {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct NodeLines(Arc<Mutex<Vec<Written>>>);
 
-/// A node as it was, and its lines.
-type Written = (Arc<Node>, Box<str>);
+/// A node's lines, and as what it was written.
+#[derive(Debug)]
+struct Written {
+    id: NodeId,
+    name: Arc<str>,
+    /// Weak: what was written of it must not keep all that it had.
+    node: Weak<Node>,
+    lines: Box<str>,
+}
 
 impl NodeLines {
     /// Adds the lines of all nodes.
     fn add_to(&self, lines: &mut Lines, snapshot: &Snapshot) {
         let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same_nodes = written.len() == snapshot.node_count()
-            && written.iter().all(|(known, _)| snapshot.node(known.id).is_some_and(|node| node.name == known.name));
+            && written.iter().all(|known| snapshot.node(known.id).is_some_and(|node| node.name == known.name));
         if !same_nodes {
-            *written = snapshot.nodes().map(|node| (Arc::clone(node), "".into())).collect();
-            written.sort_by_cached_key(|(node, _)| natural(&node.name));
+            let unwritten = |node: &Arc<Node>| Written {
+                id: node.id,
+                name: Arc::clone(&node.name),
+                node: Weak::new(),
+                lines: "".into(),
+            };
+            *written = snapshot.nodes().map(unwritten).collect();
+            written.sort_by_cached_key(|known| natural(&known.name));
         }
-        for (known, text) in &mut *written {
+        for known in &mut *written {
             let Some(node) = snapshot.node(known.id) else { continue };
-            if text.is_empty() || !Arc::ptr_eq(known, node) {
+            if known.node.as_ptr() != Arc::as_ptr(node) {
                 let mut of_it = Lines { json: String::new() };
                 of_node(&mut of_it, node);
-                (*known, *text) = (Arc::clone(node), of_it.json.into());
+                (known.node, known.lines) = (Arc::downgrade(node), of_it.json.into());
             }
             lines.json.push(',');
-            lines.json.push_str(text);
+            lines.json.push_str(&known.lines);
         }
     }
 }
