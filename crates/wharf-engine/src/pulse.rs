@@ -18,8 +18,8 @@ const FIELDS: usize = 32;
 
 /// Asks one engine again and again whether it is there, over a connection of its own.
 ///
-/// It is the one thing that is done all the time, to every engine, and a connection of the HTTP client takes sixteen kilobytes of
-/// buffers and five times the work for it: with thousands of engines that would be most of what a manager at rest needs.
+/// It is the one thing that is done all the time, to every engine. A connection of the HTTP client keeps twenty kilobytes for
+/// it, and a pool to be asked: with thousands of engines that is much of what a manager at rest needs.
 pub struct Pulse {
     connector: Connector,
     kept: Option<Box<dyn Io>>,

@@ -221,24 +221,27 @@ impl List {
     /// Adds entries until the piece is large enough; whether the list is at its end.
     fn fill<C: AsRef<Container>>(&mut self, piece: &mut Vec<u8>, mut containers: impl Iterator<Item = C>) -> bool {
         let snapshot = Arc::clone(&self.snapshot);
-        let mut next = Vec::new();
+        let mut ahead = Vec::new();
         while piece.len() < PIECE {
             let wanted = self.query.limit.map_or(AHEAD, |limit| AHEAD.min(limit - self.listed));
-            let mut is_last = wanted == 0;
-            while next.len() < wanted && !is_last {
-                // From a container of `since` on all are older.
-                let newer = |one: &C| self.since.is_none_or(|since| one.as_ref().created > since);
-                let Some(container) = containers.next().filter(newer) else {
-                    is_last = true;
-                    break;
-                };
-                let node = snapshot.node(container.as_ref().node);
-                if let Some(node) = node.filter(|node| self.shows(container.as_ref(), node)) {
-                    next.push((container, node));
-                }
+            ahead.clear();
+            ahead.extend(containers.by_ref().take(wanted));
+            if ahead.is_empty() {
+                return true;
             }
-            fetch(&next);
-            next.drain(..).for_each(|(container, node)| self.add(piece, container.as_ref(), node));
+            fetch(&ahead);
+            let (mut next, mut is_last) = (Vec::new(), false);
+            for container in ahead.iter().map(AsRef::as_ref) {
+                // From a container of `since` on all are older.
+                is_last = self.since.is_some_and(|since| container.created <= since);
+                if is_last {
+                    break;
+                }
+                let node = snapshot.node(container.node).filter(|node| self.shows(container, node));
+                next.extend(node.map(|node| (container, node)));
+            }
+            fetch_entries(&next);
+            next.into_iter().for_each(|(container, node)| self.add(piece, container, node));
             if is_last {
                 return true;
             }
@@ -270,9 +273,16 @@ impl List {
     }
 }
 
-/// Has the processor fetch what will be written, by a look at each piece of it: looks do not wait for each other.
-fn fetch<C: AsRef<Container>, N>(next: &[(C, N)]) {
-    let lines = next.iter().flat_map(|(one, _)| one.as_ref().entry.as_bytes().iter().step_by(CACHE_LINE));
+/// Has the processor fetch what is asked of every container, by a look at each: looks do not wait for each other.
+fn fetch<C: AsRef<Container>>(containers: &[C]) {
+    for one in containers.iter().map(AsRef::as_ref) {
+        std::hint::black_box((one.node, one.created, one.phase, one.started, one.listed.is_some(), one.entry.len()));
+    }
+}
+
+/// The same for what will be written of them.
+fn fetch_entries<N>(next: &[(&Container, N)]) {
+    let lines = next.iter().flat_map(|(one, _)| one.entry.as_bytes().iter().step_by(CACHE_LINE));
     std::hint::black_box(lines.fold(0, |all, byte| all ^ byte));
 }
 
