@@ -30,6 +30,11 @@ impl Pulse {
         Self { connector, kept: None }
     }
 
+    /// Closes the connection until the next question, if that is far.
+    pub fn rest(&mut self) {
+        self.kept = None;
+    }
+
     /// Asks once. No deadline: the caller sets one, and ends the question, and its connection, by dropping it.
     ///
     /// # Errors

@@ -53,6 +53,9 @@ const RELIST: Duration = Duration::from_secs(60);
 /// end tell of a dead engine all the same, and a request that waits has its engine probed at once.
 const SPACING: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(33)];
 
+/// Where probes are further apart than this, none keeps its connection: thousands of engines would need as many open files.
+const KEEP: Duration = Duration::from_secs(5);
+
 /// Between two attempts to reach an engine: first and longest.
 const RETRY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
 
@@ -174,7 +177,8 @@ impl Watcher {
         let between = self.spaced(RELIST, SPACING[1]);
         let mut relist = Instant::now() + between / 2 + between / 2 * (node.0 % 64) / 64;
         loop {
-            let silence = self.fleet.next_beat(self.link.heard() + self.spaced(SILENCE, SPACING[0]), BEAT);
+            let apart = self.spaced(SILENCE, SPACING[0]);
+            let silence = self.fleet.next_beat(self.link.heard() + apart, BEAT);
             let again = session.again.0;
             tokio::select! {
                 line = lines.next() => {
@@ -190,7 +194,12 @@ impl Watcher {
                     session.want(Job::Everything, None);
                     relist = Instant::now() + self.spaced(RELIST, SPACING[1]);
                 }
-                () = tokio::time::sleep_until(silence) => Box::pin(session.probe()).await?,
+                () = tokio::time::sleep_until(silence) => {
+                    Box::pin(session.probe()).await?;
+                    if apart > KEEP {
+                        session.pulse.rest();
+                    }
+                }
                 () = tokio::time::sleep_until(again), if !session.failed.is_empty() => session.try_again(),
                 () = self.link.doubted() => {
                     if self.link.heard().elapsed() > PROBE_WITHIN[0] {
