@@ -23,8 +23,10 @@ pub(super) enum Job {
     Images,
     Networks,
     Volumes,
-    /// All of it is compared with what is known, to find what events did not tell.
+    /// All containers are compared with what is known, and then the rest, to find what events did not tell.
     Everything,
+    /// Images, networks and volumes are.
+    Rest,
     /// What broken creates have left is removed.
     Sweep,
 }
@@ -56,6 +58,7 @@ pub(super) async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphan
         Job::Networks => Event::Networks(reader.node, reader.networks().await?),
         Job::Volumes => Event::Volumes(reader.node, reader.volumes().await?),
         Job::Everything => return everything(&reader, &node, &fleet).await,
+        Job::Rest => return rest(&reader, &node, &fleet).await,
         Job::Sweep => {
             for container in node.containers.values() {
                 orphans.remove_if_orphan(container, &reader.client, &fleet.snapshot()).await?;
@@ -67,12 +70,11 @@ pub(super) async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphan
     Ok(Vec::new())
 }
 
-/// Compares all that an engine has with what is known of it; gives what has to be read as well. One list after the other, for
-/// one connection to each of thousands of engines is enough.
+/// Compares all containers of an engine with what is known of them; gives what has to be read as well.
 async fn everything(reader: &Reader, node: &Node, fleet: &Fleet) -> Result<Vec<Job>, Error> {
     let listed = reader.container_list().await?;
     let mut missing: BTreeSet<_> = node.containers.keys().copied().collect();
-    let mut differs = Vec::new();
+    let mut differs = vec![Job::Rest, Job::Sweep];
     for (id, entry) in reader.visible(&listed)? {
         missing.remove(&id);
         let fingerprint = wire::fingerprint(entry);
@@ -84,22 +86,31 @@ async fn everything(reader: &Reader, node: &Node, fleet: &Fleet) -> Result<Vec<J
     for id in missing {
         fleet.apply(Event::Gone(reader.node, id)).await;
     }
-    // Without a look at when names were given: nothing told of a new one.
-    let images = reader.images().await?;
-    if !is_known(&node.images, &images, |image| &image.id, |one, other| one.entry == other.entry) {
-        fleet.apply(Event::Images(reader.node, images)).await;
-    }
-    let networks = reader.networks().await?;
-    if !is_known(&node.networks, &networks, |network| &network.id, PartialEq::eq) {
-        fleet.apply(Event::Networks(reader.node, networks)).await;
-    }
-    let volumes = reader.volumes().await?;
-    if !is_known(&node.volumes, &volumes, |volume| &volume.name, PartialEq::eq) {
-        fleet.apply(Event::Volumes(reader.node, volumes)).await;
-    }
     fleet.apply(Event::Compared(reader.node)).await;
-    differs.push(Job::Sweep);
     Ok(differs)
+}
+
+/// Compares the rest of what an engine has with what is known of it; gives what it refuses to list, to be asked for by itself. One
+/// list after the other: one connection to each of thousands of engines is enough.
+async fn rest(reader: &Reader, node: &Node, fleet: &Fleet) -> Result<Vec<Job>, Error> {
+    let mut unread = Vec::new();
+    match reader.images().await {
+        // Without a look at when names were given: nothing told of a new one.
+        Ok(images) if is_known(&node.images, &images, |image| &image.id, |one, other| one.entry == other.entry) => {}
+        Ok(images) => fleet.apply(Event::Images(reader.node, images)).await,
+        Err(error) => unread.push(error.if_refused(Job::Images)?),
+    }
+    match reader.networks().await {
+        Ok(networks) if is_known(&node.networks, &networks, |network| &network.id, PartialEq::eq) => {}
+        Ok(networks) => fleet.apply(Event::Networks(reader.node, networks)).await,
+        Err(error) => unread.push(error.if_refused(Job::Networks)?),
+    }
+    match reader.volumes().await {
+        Ok(volumes) if is_known(&node.volumes, &volumes, |volume| &volume.name, PartialEq::eq) => {}
+        Ok(volumes) => fleet.apply(Event::Volumes(reader.node, volumes)).await,
+        Err(error) => unread.push(error.if_refused(Job::Volumes)?),
+    }
+    Ok(unread)
 }
 
 /// Whether what was listed is what is known.
@@ -111,3 +122,6 @@ fn is_known<K: Ord, V>(
 ) -> bool {
     known.len() == listed.len() && listed.iter().all(|one| known.get(key(one)).is_some_and(|known| same(known, one)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,6 +221,14 @@ impl Reader {
 }
 
 impl Error {
+    /// What is to be done if the engine answered all the same.
+    pub(super) fn if_refused<T>(self, then: T) -> Result<T, Self> {
+        match self {
+            Self::Engine(EngineError::Refused { .. }) | Self::Wire { .. } => Ok(then),
+            Self::Engine(_) => Err(self),
+        }
+    }
+
     /// For people.
     pub(super) fn text(&self) -> Arc<str> {
         self.to_string().into()

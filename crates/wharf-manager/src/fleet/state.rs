@@ -38,7 +38,7 @@ pub(crate) enum Event {
     Networks(NodeId, Vec<Network>),
     /// A node has these volumes.
     Volumes(NodeId, Vec<Volume>),
-    /// All that a node has was compared with what is known of it.
+    /// A node's containers were compared with what is known of them.
     Compared(NodeId),
     /// A node does not answer, or its answers make no sense.
     Failing(NodeId, Arc<str>),
