@@ -1,6 +1,9 @@
-use std::{fmt, io};
+use std::{fmt, io, time::Duration};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::Instant,
+};
 
 use crate::{
     Error, Io,
@@ -13,6 +16,10 @@ const QUESTION: &[u8] = b"HEAD /_ping HTTP/1.1\r\nHost: docker\r\n\r\n";
 /// The largest head of an answer; an engine's has some 300 bytes.
 const HEAD_LIMIT: usize = 4096;
 
+/// A connection on which nothing was said for so long may have been forgotten on its way: it would look like an engine that does
+/// not answer.
+const FRESH: Duration = Duration::from_secs(10);
+
 /// The most fields that it may have.
 const FIELDS: usize = 32;
 
@@ -22,7 +29,8 @@ const FIELDS: usize = 32;
 /// it, and a pool to be asked: with thousands of engines that is much of what a manager at rest needs.
 pub struct Pulse {
     connector: Connector,
-    kept: Option<Box<dyn Io>>,
+    /// The connection, and when it was last of use.
+    kept: Option<(Box<dyn Io>, Instant)>,
 }
 
 impl Pulse {
@@ -38,17 +46,18 @@ impl Pulse {
     /// Asks once. No deadline: the caller sets one, and ends the question, and its connection, by dropping it.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] if the engine cannot be reached on a new connection either, or does not say that all is well.
+    /// [`Error::Unreachable`] if the engine cannot be reached on a new connection either, or says that it has failed.
     pub async fn beat(&mut self) -> Result<(), Error> {
-        if let Some(kept) = self.kept.take()
+        if let Some((kept, used)) = self.kept.take()
+            && used.elapsed() < FRESH
             && let Ok(kept) = ask(kept).await
         {
-            self.kept = Some(kept);
+            self.kept = Some((kept, Instant::now()));
             return Ok(());
         }
         let fresh = self.connector.open().await.map_err(|error| unreachable(self.connector.endpoint(), true, error))?;
         let asked = ask(fresh).await.map_err(|error| unreachable(self.connector.endpoint(), false, error))?;
-        self.kept = Some(asked);
+        self.kept = Some((asked, Instant::now()));
         Ok(())
     }
 }
@@ -59,7 +68,8 @@ impl fmt::Debug for Pulse {
     }
 }
 
-/// Asks on a connection and gives it back when the answer was that all is well.
+/// Asks on a connection and gives it back when there was an answer. A refusal is one, too: that of an engine that does not know the
+/// question, or of a plugin that guards it.
 async fn ask(mut connection: Box<dyn Io>) -> io::Result<Box<dyn Io>> {
     connection.write_all(QUESTION).await?;
     connection.flush().await?;
@@ -70,7 +80,7 @@ async fn ask(mut connection: Box<dyn Io>) -> io::Result<Box<dyn Io>> {
         }
         if let Some(status) = status(&head)? {
             return match status {
-                200 => Ok(connection),
+                ..500 => Ok(connection),
                 status => Err(io::Error::other(format!("it answers a ping with status {status}"))),
             };
         }
@@ -119,10 +129,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_kept_and_replaced_when_the_engine_has_closed_it() {
-        let mut pulse = engine(vec![vec![WELL, WELL], vec![WELL]]).await;
+        let mut pulse = engine(vec![vec![WELL, "HTTP/1.1 404 Not Found\r\n\r\n"], vec![WELL]]).await;
         for _ in 0..3 {
             pulse.beat().await.unwrap();
         }
+        pulse.rest();
         assert!(pulse.beat().await.is_err(), "nobody listens any more");
     }
 

@@ -47,7 +47,7 @@ pub struct Container {
     /// Its entry of `GET /containers/json` as JSON text, up to the value of `Status`: that changes as time goes by. What
     /// follows it is [`ENTRY_END`].
     pub entry: Box<str>,
-    /// Changes with what its engine's list says of it, but for what time alone changes.
+    /// Changes with what its engine's list says of it, but for its status.
     pub fingerprint: u64,
     /// What its engine's list says of its status, while it has only been listed: what it reserves, and its exact times, are
     /// not known before it has been inspected. `None` from then on.

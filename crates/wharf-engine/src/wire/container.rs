@@ -32,15 +32,20 @@ pub fn listed(body: &[u8]) -> Result<Vec<(ContainerId, &str)>, Error> {
     entries.into_iter().map(|entry| Ok((id(entry)?, entry.get()))).collect()
 }
 
-/// A number that differs, as good as surely, between entries of `GET /containers/json` that differ in more than their status,
-/// which changes as time goes by.
-pub fn fingerprint(entry: &str) -> u64 {
-    // Within a text it would be escaped, and no object in an entry has such a field.
-    let (head, tail) = entry.split_once(",\"Status\":\"").unwrap_or((entry, ""));
+/// A number that differs, as good as surely, between entries of `GET /containers/json` that differ in more than their status, which
+/// changes as time goes by, and the order of their ports and mounts, which engines change at will; and between the names of nodes.
+pub fn fingerprint(entry: &str, node: &str) -> u64 {
+    let hash = |piece: &str| {
+        let mut hasher = DefaultHasher::new();
+        piece.hash(&mut hasher);
+        hasher.finish()
+    };
+    // Within a text it would be escaped; a label of that name comes before.
+    let (head, tail) = entry.rsplit_once(",\"Status\":\"").unwrap_or((entry, ""));
     let tail = tail.split_once('"').map_or("", |(_, tail)| tail);
-    let mut hasher = DefaultHasher::new();
-    (head, tail).hash(&mut hasher);
-    hasher.finish()
+    let pieces = [head, tail].into_iter().flat_map(|text| text.split(['{', '}']));
+    let pieces = pieces.map(|piece| hash(piece.trim_matches([',', '[', ']'])));
+    pieces.fold(hash(node), u64::wrapping_add)
 }
 
 /// Whether an entry of `GET /containers/json` is Wharf's own agent.
@@ -277,11 +282,12 @@ pub fn container(listed: &Container, inspected: &[u8]) -> Result<Container, Erro
     })
 }
 
-/// Reads what a container's entry of `GET /containers/json` alone tells of it. `entry` is how it will be listed.
+/// Reads what a container's entry of `GET /containers/json` alone tells of it, with its [`fingerprint`]. `entry` is how it will be
+/// listed.
 ///
 /// # Errors
 /// [`Error::Json`], [`Error::Field`]
-pub fn listed_container(node: NodeId, listed: &str, entry: Box<str>) -> Result<Container, Error> {
+pub fn listed_container(node: NodeId, listed: &str, fingerprint: u64, entry: Box<str>) -> Result<Container, Error> {
     let wire: Listed = parse("a container", listed.as_bytes())?;
     let id = wire.id.parse().map_err(|_| Error::Field { what: "a container", field: "Id", value: wire.id })?;
     // Links show a container under further names, which have a slash more.
@@ -324,7 +330,7 @@ pub fn listed_container(node: NodeId, listed: &str, entry: Box<str>) -> Result<C
         networks: networks.collect(),
         mounts: wire.mounts.unwrap_or_default().into_iter().map(Mount::point).collect(),
         entry,
-        fingerprint: fingerprint(listed),
+        fingerprint,
         listed: Some(wire.status),
     })
 }

@@ -16,7 +16,8 @@ const LISTED: &str = r#"{"Id":"1f2e000000000000000000000000000000000000000000000
 
 #[test]
 fn a_container_is_read_from_its_entry_and_its_inspection() {
-    let container = container(&listed_container(NodeId(1), LISTED, "".into()).unwrap(), INSPECTED.as_bytes()).unwrap();
+    let container =
+        container(&listed_container(NodeId(1), LISTED, 0, "".into()).unwrap(), INSPECTED.as_bytes()).unwrap();
     assert_eq!(&*container.name, "web");
     assert_eq!(container.phase, Phase::Running);
     assert_eq!(container.health, ContainerHealth::Healthy);
@@ -36,7 +37,7 @@ fn a_container_is_read_from_its_entry_and_its_inspection() {
 fn a_phase_of_tomorrow_is_not_running() {
     let inspected = INSPECTED.replace("\"running\"", "\"hibernating\"");
     assert_eq!(
-        container(&listed_container(NodeId(1), LISTED, "".into()).unwrap(), inspected.as_bytes()).unwrap().phase,
+        container(&listed_container(NodeId(1), LISTED, 0, "".into()).unwrap(), inspected.as_bytes()).unwrap().phase,
         Phase::Exited
     );
 }
@@ -51,16 +52,25 @@ fn a_list_is_split_without_changing_its_entries() {
 }
 
 #[test]
-fn a_fingerprint_changes_with_all_but_the_status() {
-    let entry = |labels: &str, status: &str, mode: &str| {
-        format!(r#"{{"Id":"a","Labels":{{{labels}}},"State":"running","Status":"{status}","Mode":"{mode}"}}"#)
+fn a_fingerprint_changes_with_all_but_status_and_order() {
+    let fingerprint = |entry: &str| super::fingerprint(entry, "node1");
+    let entry = |labels: &str, status: &str, ports: &str| {
+        format!(r#"{{"Id":"a","Ports":[{ports}],"Labels":{{{labels}}},"State":"up","Status":"{status}","Mounts":[]}}"#)
     };
-    let known = fingerprint(&entry("", "Up 3 minutes", "x"));
-    assert_eq!(known, fingerprint(&entry("", "Up 4 hours (healthy)", "x")));
-    assert_ne!(known, fingerprint(&entry("", "Up 3 minutes", "y")));
-    // A label may look like a status.
-    let says = |what: &str| fingerprint(&entry(&format!(r#""k":",\"Status\":\"{what}\"""#), "Up", "x"));
-    assert_ne!(says("a"), says("b"));
+    let (one, other) = (r#"{"PrivatePort":80}"#, r#"{"PrivatePort":81}"#);
+    let known = entry("", "Up 3 minutes", &format!("{one},{other}"));
+    assert_eq!(fingerprint(&known), fingerprint(&entry("", "Up 4 hours (healthy)", &format!("{one},{other}"))));
+    assert_eq!(fingerprint(&known), fingerprint(&entry("", "Up 3 minutes", &format!("{other},{one}"))));
+    for ports in [one, other, "", &format!("{one},{one}"), &format!("{one},{other},{one}")] {
+        assert_ne!(fingerprint(&known), fingerprint(&entry("", "Up 3 minutes", ports)), "{ports}");
+    }
+    assert_ne!(fingerprint(&known), super::fingerprint(&known, "node2"), "an entry tells its node");
+    // A label may look like a status, or be called so.
+    for label in [r#""k":",\"Status\":\"WHAT\"""#, r#""A":"","Status":"WHAT""#] {
+        let says = |what: &str, status: &str| fingerprint(&entry(&label.replace("WHAT", what), status, ""));
+        assert_ne!(says("a", "Up 1 second"), says("b", "Up 1 second"));
+        assert_eq!(says("a", "Up 1 second"), says("a", "Up 2 seconds"));
+    }
     assert_ne!(fingerprint(r#"{"Id":"a"}"#), fingerprint(r#"{"Id":"b"}"#));
 }
 

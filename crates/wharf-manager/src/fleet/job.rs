@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use wharf_engine::wire;
+use wharf_engine::{Error as EngineError, wire};
 use wharf_model::{ContainerId, Node};
 
 use super::{
@@ -58,7 +58,7 @@ pub(super) async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphan
         Job::Networks => Event::Networks(reader.node, reader.networks().await?),
         Job::Volumes => Event::Volumes(reader.node, reader.volumes().await?),
         Job::Everything => return everything(&reader, &node, &fleet).await,
-        Job::Rest => return rest(&reader, &node, &fleet).await,
+        Job::Rest => return rest(&reader, &fleet).await,
         Job::Sweep => {
             for container in node.containers.values() {
                 orphans.remove_if_orphan(container, &reader.client, &fleet.snapshot()).await?;
@@ -73,12 +73,15 @@ pub(super) async fn read(job: Job, reader: Reader, fleet: Fleet, orphans: Orphan
 /// Compares all containers of an engine with what is known of them; gives what has to be read as well.
 async fn everything(reader: &Reader, node: &Node, fleet: &Fleet) -> Result<Vec<Job>, Error> {
     let listed = reader.container_list().await?;
+    let snapshot = fleet.snapshot();
     let mut missing: BTreeSet<_> = node.containers.keys().copied().collect();
     let mut differs = vec![Job::Rest, Job::Sweep];
     for (id, entry) in reader.visible(&listed)? {
         missing.remove(&id);
-        let fingerprint = wire::fingerprint(entry);
-        if node.containers.get(&id).is_none_or(|known| known.fingerprint != fingerprint) {
+        let fingerprint = wire::fingerprint(entry, &node.name);
+        let same = node.containers.get(&id).is_some_and(|known| known.fingerprint == fingerprint);
+        // Another node that showed it as well may have taken it away when it left.
+        if !same || snapshot.container(id).is_none() {
             differs.push(Job::Container(id));
         }
     }
@@ -90,31 +93,40 @@ async fn everything(reader: &Reader, node: &Node, fleet: &Fleet) -> Result<Vec<J
     Ok(differs)
 }
 
-/// Compares the rest of what an engine has with what is known of it; gives what it refuses to list, to be asked for by itself. One
-/// list after the other: one connection to each of thousands of engines is enough.
-async fn rest(reader: &Reader, node: &Node, fleet: &Fleet) -> Result<Vec<Job>, Error> {
-    let mut unread = Vec::new();
-    match reader.images().await {
-        // Without a look at when names were given: nothing told of a new one.
-        Ok(images) if is_known(&node.images, &images, |image| &image.id, |one, other| one.entry == other.entry) => {}
-        Ok(images) => fleet.apply(Event::Images(reader.node, images)).await,
-        Err(error) => unread.push(error.if_refused(Job::Images)?),
+/// Compares the rest of what an engine has with what is known of it; gives what has to be read as well. One list after the other: one
+/// connection to each of thousands of engines is enough.
+async fn rest(reader: &Reader, fleet: &Fleet) -> Result<Vec<Job>, Error> {
+    let known = || fleet.snapshot().node(reader.node).cloned();
+    let mut differs = Vec::new();
+    let images = answered(reader.images().await)?;
+    let Some(node) = known() else { return Ok(Vec::new()) };
+    if !images.is_some_and(|images| same(&node.images, &images, |one| &one.id, |one, other| one.entry == other.entry)) {
+        differs.push(Job::Images);
     }
-    match reader.networks().await {
-        Ok(networks) if is_known(&node.networks, &networks, |network| &network.id, PartialEq::eq) => {}
-        Ok(networks) => fleet.apply(Event::Networks(reader.node, networks)).await,
-        Err(error) => unread.push(error.if_refused(Job::Networks)?),
+    let networks = answered(reader.networks().await)?;
+    let Some(node) = known() else { return Ok(Vec::new()) };
+    if !networks.is_some_and(|networks| same(&node.networks, &networks, |one| &one.id, PartialEq::eq)) {
+        differs.push(Job::Networks);
     }
-    match reader.volumes().await {
-        Ok(volumes) if is_known(&node.volumes, &volumes, |volume| &volume.name, PartialEq::eq) => {}
-        Ok(volumes) => fleet.apply(Event::Volumes(reader.node, volumes)).await,
-        Err(error) => unread.push(error.if_refused(Job::Volumes)?),
+    let volumes = answered(reader.volumes().await)?;
+    let Some(node) = known() else { return Ok(Vec::new()) };
+    if !volumes.is_some_and(|volumes| same(&node.volumes, &volumes, |one| &one.name, PartialEq::eq)) {
+        differs.push(Job::Volumes);
     }
-    Ok(unread)
+    Ok(differs)
+}
+
+/// What an engine listed; `None` if it is there, and does not list this.
+fn answered<T>(listed: Result<T, Error>) -> Result<Option<T>, Error> {
+    match listed {
+        Ok(listed) => Ok(Some(listed)),
+        Err(Error::Wire { .. } | Error::Engine(EngineError::Refused { .. } | EngineError::Late { .. })) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether what was listed is what is known.
-fn is_known<K: Ord, V>(
+fn same<K: Ord, V>(
     known: &BTreeMap<K, Arc<V>>,
     listed: &[V],
     key: impl Fn(&V) -> &K,

@@ -81,11 +81,16 @@ impl Reader {
     }
 
     fn listed(&self, id: ContainerId, entry: &str, node: &Node) -> Result<Arc<Container>, wire::Error> {
-        let shown = crate::view::containers::entry(entry, &node.name, node.host(), self.naming)?;
+        let fingerprint = wire::fingerprint(entry, &node.name);
         match node.containers.get(&id) {
-            Some(known) if known.entry == shown => Ok(Arc::clone(known)),
-            _ => wire::listed_container(self.node, entry, shown).map(Arc::new),
+            Some(known) if known.fingerprint == fingerprint => Ok(Arc::clone(known)),
+            _ => self.only_listed(entry, fingerprint, node).map(Arc::new),
         }
+    }
+
+    fn only_listed(&self, entry: &str, fingerprint: u64, node: &Node) -> Result<Container, wire::Error> {
+        let shown = crate::view::containers::entry(entry, &node.name, node.host(), self.naming)?;
+        wire::listed_container(self.node, entry, fingerprint, shown)
     }
 
     /// The containers of a list, without Wharf's own agent: it is not for clients to see, to count or to remove.
@@ -113,8 +118,7 @@ impl Reader {
         let entry = self.visible(&listed)?.into_iter().find(|(listed, _)| *listed == id);
         match (entry, inspected) {
             (Some((_, entry)), Some(inspected)) => {
-                let shown = crate::view::containers::entry(entry, &node.name, node.host(), self.naming);
-                let listed = shown.and_then(|shown| wire::listed_container(self.node, entry, shown));
+                let listed = self.only_listed(entry, wire::fingerprint(entry, &node.name), node);
                 self.sense(listed.and_then(|listed| wire::container(&listed, &inspected))).map(Some)
             }
             _ => Ok(None),
@@ -221,14 +225,6 @@ impl Reader {
 }
 
 impl Error {
-    /// What is to be done if the engine answered all the same.
-    pub(super) fn if_refused<T>(self, then: T) -> Result<T, Self> {
-        match self {
-            Self::Engine(EngineError::Refused { .. }) | Self::Wire { .. } => Ok(then),
-            Self::Engine(_) => Err(self),
-        }
-    }
-
     /// For people.
     pub(super) fn text(&self) -> Arc<str> {
         self.to_string().into()

@@ -174,11 +174,10 @@ impl Watcher {
         session.told = self.last_event;
         session.want(Job::Details, None);
         // The first time sooner on some, so that not all of them are listed at once for ever after.
-        let between = self.spaced(RELIST, SPACING[1]);
+        let between = spaced(&self.fleet, RELIST, SPACING[1]);
         let mut relist = Instant::now() + between / 2 + between / 2 * (node.0 % 64) / 64;
         loop {
-            let apart = self.spaced(SILENCE, SPACING[0]);
-            let silence = self.fleet.next_beat(self.link.heard() + apart, BEAT);
+            let silence = self.fleet.next_beat(self.link.heard() + spaced(&self.fleet, SILENCE, SPACING[0]), BEAT);
             let again = session.again.0;
             tokio::select! {
                 line = lines.next() => {
@@ -192,13 +191,10 @@ impl Watcher {
                 Some((job, result)) = session.running.next() => session.done(job, result),
                 () = tokio::time::sleep_until(relist) => {
                     session.want(Job::Everything, None);
-                    relist = Instant::now() + self.spaced(RELIST, SPACING[1]);
+                    relist = Instant::now() + spaced(&self.fleet, RELIST, SPACING[1]);
                 }
                 () = tokio::time::sleep_until(silence) => {
                     Box::pin(session.probe()).await?;
-                    if apart > KEEP {
-                        session.pulse.rest();
-                    }
                 }
                 () = tokio::time::sleep_until(again), if !session.failed.is_empty() => session.try_again(),
                 () = self.link.doubted() => {
@@ -208,12 +204,6 @@ impl Watcher {
                 }
             }
         }
-    }
-
-    /// At least so long, and so much for each node of the fleet.
-    fn spaced(&self, least: Duration, each: Duration) -> Duration {
-        let nodes = u32::try_from(self.fleet.snapshot().node_count()).unwrap_or(u32::MAX);
-        least.max(each.saturating_mul(nodes))
     }
 
     fn known(&self) -> Option<Arc<Node>> {
@@ -372,31 +362,44 @@ impl<'a> Session<'a> {
 
     /// Asks the engine whether it is there.
     async fn probe(&mut self) -> Result<(), Error> {
-        let mut first = Box::pin(self.pulse.beat());
-        let answer = tokio::time::timeout(PROBE_WITHIN[0], &mut first).await;
-        if !matches!(answer, Ok(Ok(()))) {
-            self.link.set_suspect(true);
-            let mut second = self.reader.client.pulse();
-            let again = async {
-                match answer {
-                    Ok(_) => second.beat().await,
-                    // A late answer is as good as one on a new connection: the first may have got lost, or the engine is busy.
-                    Err(_) => select_ok([first, Box::pin(second.beat())]).await.map(drop),
-                }
-            };
-            let late =
-                |_| EngineError::Late { endpoint: self.reader.client.endpoint().clone(), after: PROBE_WITHIN[1] };
-            tokio::time::timeout(PROBE_WITHIN[1], again).await.map_err(late)??;
+        self.ask().await?;
+        if spaced(self.fleet, SILENCE, SPACING[0]) > KEEP {
+            self.pulse.rest();
         }
         self.link.set_suspect(false);
         self.link.note_heard();
         Ok(())
     }
 
+    async fn ask(&mut self) -> Result<(), Error> {
+        let mut first = Box::pin(self.pulse.beat());
+        let answer = tokio::time::timeout(PROBE_WITHIN[0], &mut first).await;
+        if matches!(answer, Ok(Ok(()))) {
+            return Ok(());
+        }
+        self.link.set_suspect(true);
+        let mut second = self.reader.client.pulse();
+        let again = async {
+            match answer {
+                Ok(_) => second.beat().await,
+                // A late answer is as good as one on a new connection: the first may have got lost, or the engine is busy.
+                Err(_) => select_ok([first, Box::pin(second.beat())]).await.map(drop),
+            }
+        };
+        let late = |_| EngineError::Late { endpoint: self.reader.client.endpoint().clone(), after: PROBE_WITHIN[1] };
+        Ok(tokio::time::timeout(PROBE_WITHIN[1], again).await.map_err(late)??)
+    }
+
     fn broken(&self, source: wharf_engine::BodyError) -> Error {
         let endpoint = self.reader.client.endpoint().clone();
         EngineError::Unreachable { endpoint, unsent: true, source }.into()
     }
+}
+
+/// At least so long, and so much for each node of the fleet.
+fn spaced(fleet: &Fleet, least: Duration, each: Duration) -> Duration {
+    let nodes = u32::try_from(fleet.snapshot().node_count()).unwrap_or(u32::MAX);
+    least.max(each.saturating_mul(nodes))
 }
 
 fn gone(reader: &Reader) -> Error {

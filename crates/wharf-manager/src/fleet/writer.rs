@@ -163,8 +163,8 @@ impl Fleet {
 
     /// The first of the fleet's common beats that is not before `at`.
     pub(super) fn next_beat(&self, at: Instant, beat: Duration) -> Instant {
-        let since = at.saturating_duration_since(self.began).as_micros();
-        let beats = since.div_ceil(beat.as_micros().max(1));
+        let since = at.saturating_duration_since(self.began).as_nanos();
+        let beats = since.div_ceil(beat.as_nanos().max(1));
         self.began + beat.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX))
     }
 

@@ -105,9 +105,27 @@ async fn what_cannot_be_listed_is_left_to_be_read_and_hides_nothing_else() {
     let engine = Unwatched::start().await;
     engine.sim.engines()[0].set_faults(Faults { failing: 1000, ..Faults::default() });
     let node = engine.node();
-    let unread = rest(&engine.reader, &node, &engine.fleet).await.unwrap();
+    let unread = rest(&engine.reader, &engine.fleet).await.unwrap();
     assert_eq!(unread, [Job::Images, Job::Networks, Job::Volumes]);
     engine.sim.engines()[0].set_faults(Faults::refusing());
-    assert!(rest(&engine.reader, &node, &engine.fleet).await.is_err(), "an engine that is away has not answered");
+    assert!(rest(&engine.reader, &engine.fleet).await.is_err(), "an engine that is away has not answered");
     assert_eq!(engine.node().networks.len(), node.networks.len());
+}
+
+#[tokio::test]
+async fn what_another_node_took_away_is_found() {
+    let engine = Unwatched::start().await;
+    // One engine under two addresses: two nodes show the same containers, and then one of them leaves.
+    let (first, second) = (engine.reader.client.endpoint().clone(), Endpoint::Unix("/nowhere".into()));
+    let twice = [(first.clone(), engine.reader.node), (second, NodeId(2))];
+    engine.fleet.apply(Event::Discovered(twice.into())).await;
+    let containers = engine.reader.listing(&engine.node()).await.unwrap().containers;
+    for container in containers {
+        let twin = wharf_model::Container { node: NodeId(2), ..(*container).clone() };
+        engine.fleet.apply(Event::Changed(Box::new(twin))).await;
+    }
+    engine.fleet.apply(Event::Discovered([(first, engine.reader.node)].into())).await;
+    assert_eq!(engine.fleet.snapshot().container_count(), 0, "this is what has to be mended");
+    engine.run(Job::Everything).await;
+    assert_eq!(engine.fleet.snapshot().container_count(), 4);
 }
