@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_millis(600);
 /// How long a change may take to be read back before its author is answered anyway.
 const OBSERVE_WITHIN: Duration = Duration::from_secs(5);
 
+/// Between two attempts to have read back what its author no longer waits for.
+const OBSERVE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Reads that may wait for a node's watcher; who asks for one more waits.
 pub(super) const OBSERVATIONS: usize = 1024;
 
@@ -196,23 +199,43 @@ impl Link {
         self.observed(touched, false).await;
     }
 
-    /// Waits until every new snapshot shows a container that was created just now. Its engine has told of it by then, as a
-    /// rule, and it is being read already.
-    pub(crate) async fn observe_new(&self, id: ContainerId) {
-        self.observed(Touched::Container(id), true).await;
+    /// The same, and keeps what holds a name, a place or an address for it until then; longer than the caller waits if it must.
+    pub(crate) async fn observe_holding(self: &Arc<Self>, touched: Touched, held: impl Send + 'static) {
+        self.observed_holding(touched, false, held).await;
     }
 
-    async fn observed(&self, touched: Touched, new: bool) {
+    /// The same for a container that was created just now. Its engine has told of it by then, as a rule, and it is being read
+    /// already.
+    pub(crate) async fn observe_new_holding(self: &Arc<Self>, id: ContainerId, held: impl Send + 'static) {
+        self.observed_holding(Touched::Container(id), true, held).await;
+    }
+
+    async fn observed_holding(self: &Arc<Self>, touched: Touched, new: bool, held: impl Send + 'static) {
+        if self.observed(touched, new).await {
+            return;
+        }
+        // Until it has been read, or its node has left the fleet: what is there must not be promised to anybody else.
+        let link = Arc::clone(self);
+        tokio::spawn(async move {
+            while !link.observed(touched, new).await && !link.observations.is_closed() {
+                tokio::time::sleep(OBSERVE_AGAIN).await;
+            }
+            drop(held);
+        });
+    }
+
+    /// Whether it was read back in time.
+    async fn observed(&self, touched: Touched, new: bool) -> bool {
         let (done, wait) = oneshot::channel();
         let observe = async {
-            if self.observations.send(Observation { touched, new, done }).await.is_ok() {
-                // An error means that the engine went away: the state says so then.
-                drop(wait.await);
-            }
+            // An error means that the engine went away: the state says so then.
+            self.observations.send(Observation { touched, new, done }).await.is_ok() && wait.await.is_ok()
         };
-        if tokio::time::timeout(OBSERVE_WITHIN, observe).await.is_err() {
+        let observed = tokio::time::timeout(OBSERVE_WITHIN, observe).await;
+        if observed.is_err() {
             tracing::warn!(node = self.node.0, "a change could not be read back within {OBSERVE_WITHIN:?}");
         }
+        observed.unwrap_or(false)
     }
 
     async fn unless_down<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

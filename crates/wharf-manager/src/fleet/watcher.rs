@@ -4,7 +4,7 @@
 //! So events may be lost, doubled or out of order, and the state is right all the same once they have been followed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     convert::Infallible,
     sync::Arc,
     time::Duration,
@@ -98,8 +98,8 @@ struct Session<'a> {
     pending: BTreeMap<Job, Pending>,
     queue: VecDeque<Job>,
     running: FuturesUnordered<Running>,
-    /// What could not be read.
-    failed: BTreeSet<Job>,
+    /// What could not be read, and who waits for it all the same.
+    failed: BTreeMap<Job, Vec<oneshot::Sender<()>>>,
     /// When it is tried again, and how long after the next failure.
     again: (Instant, Duration),
     /// The last event before this connection: those up to there have been told.
@@ -237,7 +237,7 @@ impl<'a> Session<'a> {
             pending: BTreeMap::new(),
             queue: VecDeque::new(),
             running: FuturesUnordered::new(),
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
             again: (Instant::now(), AGAIN[0]),
             told: None,
         }
@@ -296,16 +296,16 @@ impl<'a> Session<'a> {
     }
 
     /// Has a thing read; if it is being read just now, again afterwards.
-    fn want(&mut self, job: Job, waiter: Option<oneshot::Sender<()>>) {
+    fn want(&mut self, job: Job, waiting: impl IntoIterator<Item = oneshot::Sender<()>>) {
         let pending = self.pending.entry(job).or_insert_with(|| {
             self.queue.push_back(job);
             Pending::default()
         });
         if pending.running {
             pending.again = true;
-            pending.waiting_again.extend(waiter);
+            pending.waiting_again.extend(waiting);
         } else {
-            pending.waiting.extend(waiter);
+            pending.waiting.extend(waiting);
         }
         self.start();
     }
@@ -322,10 +322,16 @@ impl<'a> Session<'a> {
     }
 
     fn done(&mut self, job: Job, result: Result<Vec<Job>, Error>) {
+        let mut pending = self.pending.remove(&job).unwrap_or_default();
         match result {
             Ok(found) => {
                 self.link.note_heard();
                 found.into_iter().for_each(|job| self.want(job, None));
+                pending.waiting.extend(self.failed.remove(&job).into_iter().flatten());
+                for waiter in pending.waiting {
+                    // Whoever waited may have gone away.
+                    waiter.send(()).ok();
+                }
                 if self.failed.is_empty() {
                     self.again.1 = AGAIN[0];
                 }
@@ -335,27 +341,19 @@ impl<'a> Session<'a> {
                 if self.failed.is_empty() {
                     self.again.0 = Instant::now() + self.again.1;
                 }
-                self.failed.insert(job);
+                self.failed.entry(job).or_default().extend(pending.waiting);
             }
         }
-        if let Some(pending) = self.pending.remove(&job) {
-            for waiter in pending.waiting {
-                // Whoever waited may have gone away.
-                waiter.send(()).ok();
-            }
-            if pending.again {
-                let again = Pending { waiting: pending.waiting_again, ..Pending::default() };
-                self.pending.insert(job, again);
-                self.queue.push_back(job);
-            }
+        if pending.again {
+            self.want(job, pending.waiting_again);
         }
         self.start();
     }
 
     /// Has everything read again that could not be read.
     fn try_again(&mut self) {
-        for job in std::mem::take(&mut self.failed) {
-            self.want(job, None);
+        for (job, waiting) in std::mem::take(&mut self.failed) {
+            self.want(job, waiting);
         }
         self.again.1 = (self.again.1 * 2).min(AGAIN[1]);
     }

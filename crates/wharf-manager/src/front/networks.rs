@@ -160,8 +160,7 @@ async fn change(call: Call, change: Change) -> Result<Response<Body>, Error> {
     };
     let path = link.path(version, &captured.with_name(&id.to_string()));
     let answer = link.call(Method::POST, &path, Some(Value::Object(body).to_string().into()), CHANGE_WITHIN).await;
-    link.observe(Touched::Container(container.id)).await;
-    drop(lease);
+    link.observe_holding(Touched::Container(container.id), lease).await;
     answer.map(|_| nothing(StatusCode::OK)).map_err(|error| of_engine(&error, node))
 }
 

@@ -20,6 +20,7 @@ use crate::{
     Error,
     create::CreateRequest,
     fleet::{Creation, Link, MARK},
+    networks::Wiring,
     view,
 };
 
@@ -125,11 +126,13 @@ async fn create(app: &App, wish: &Wish) -> Result<Made, Error> {
             continue;
         }
         let labels = [(MARK, creation.to_string()), (WHY, placement.to_string())];
-        let tried = attempt(app, wish, &request, &image, &node, (&creation, &labels)).await;
-        match tried {
-            Ok(made) => {
-                // The promise ends only now that the state knows the container.
-                drop(promise);
+        match attempt(app, wish, &request, &image, &node, (&creation, &labels)).await {
+            Ok((made, wiring)) => {
+                // Name, place and addresses are promised to nobody else until the state knows who has them.
+                match made.answer.id.parse::<ContainerId>() {
+                    Ok(id) => made.link.observe_new_holding(id, (promise, wiring)).await,
+                    Err(_) => made.link.observe_holding(Touched::Containers, (promise, wiring)).await,
+                }
                 return Ok(made);
             }
             Err(Failed::For(error)) => return Err(error),
@@ -171,7 +174,7 @@ async fn attempt(
     image: &view::images::FleetImage,
     node: &Node,
     (creation, labels): (&Creation, &[(&str, String)]),
-) -> Result<Made, Failed> {
+) -> Result<(Made, Wiring), Failed> {
     let link = app.link(node, "the chosen place").map_err(Failed::Here)?;
     app.transfers.ensure(app, node, image, &request.image).await.map_err(Failed::Here)?;
     let mut query = Vec::new();
@@ -179,7 +182,6 @@ async fn attempt(
         query.extend(value.as_ref().map(|value| format!("{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))));
     }
     let path = link.path(wish.version, &format!("/containers/create?{}", query.join("&")));
-    // The addresses are held until the state knows the container that has them.
     let wiring = app.networks.wire(&request.joins, node).await.map_err(|error| match error.class {
         Class::Unavailable | Class::Internal => Failed::Here(error),
         // Others were faster to take this node's last address.
@@ -222,11 +224,7 @@ async fn attempt(
     let mut warnings = answer.warnings.take().unwrap_or_default();
     warnings.extend(request.warnings(&node.name));
     answer.warnings = Some(warnings);
-    if let Ok(id) = answer.id.parse::<ContainerId>() {
-        link.observe_new(id).await;
-    }
-    drop(wiring);
-    Ok(Made { link, answer })
+    Ok((Made { link, answer }, wiring))
 }
 
 /// Gives an attempt up: whatever it has made is removed, as soon as the engine can be asked what that is.
