@@ -10,10 +10,7 @@ use hyper_util::{
 use serde::Deserialize;
 use wharf_model::Endpoint;
 
-use crate::{
-    Body, Error, Pulse, TlsClient, body,
-    transport::{Connector, unreachable},
-};
+use crate::{Body, Error, Pulse, TlsClient, body, transport::Connector};
 
 /// Connections that wait for the next request, per engine: enough for a burst, few enough for thousands of engines.
 const IDLE_CONNECTIONS: usize = 8;
@@ -116,7 +113,7 @@ impl Client {
     }
 
     fn unreachable(&self, unsent: bool, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        unreachable(self.endpoint(), unsent, source)
+        Error::unreachable(self.endpoint(), unsent, source)
     }
 }
 

@@ -43,6 +43,14 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn unreachable(
+        endpoint: &Endpoint,
+        unsent: bool,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unreachable { endpoint: endpoint.clone(), unsent, source: source.into() }
+    }
+
     /// What kind of failure this is.
     pub fn class(&self) -> Class {
         match self {

@@ -5,10 +5,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{
-    Error, Io,
-    transport::{Connector, unreachable},
-};
+use crate::{Error, Io, transport::Connector};
 
 /// Answered from memory and without a body (`HEAD /_ping`, API 1.40 and later).
 const QUESTION: &[u8] = b"HEAD /_ping HTTP/1.1\r\nHost: docker\r\n\r\n";
@@ -16,12 +13,12 @@ const QUESTION: &[u8] = b"HEAD /_ping HTTP/1.1\r\nHost: docker\r\n\r\n";
 /// The largest head of an answer; an engine's has some 300 bytes.
 const HEAD_LIMIT: usize = 4096;
 
+/// The most fields that it may have.
+const FIELDS: usize = 32;
+
 /// A connection on which nothing was said for so long may have been forgotten on its way: it would look like an engine that does
 /// not answer.
 const FRESH: Duration = Duration::from_secs(10);
-
-/// The most fields that it may have.
-const FIELDS: usize = 32;
 
 /// Asks one engine again and again whether it is there, over a connection of its own.
 ///
@@ -55,8 +52,10 @@ impl Pulse {
             self.kept = Some((kept, Instant::now()));
             return Ok(());
         }
-        let fresh = self.connector.open().await.map_err(|error| unreachable(self.connector.endpoint(), true, error))?;
-        let asked = ask(fresh).await.map_err(|error| unreachable(self.connector.endpoint(), false, error))?;
+        let endpoint = self.connector.endpoint();
+        let unreachable = |unsent| move |error| Error::unreachable(endpoint, unsent, error);
+        let fresh = self.connector.open().await.map_err(unreachable(true))?;
+        let asked = ask(fresh).await.map_err(unreachable(false))?;
         self.kept = Some((asked, Instant::now()));
         Ok(())
     }

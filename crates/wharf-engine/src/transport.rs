@@ -18,7 +18,7 @@ use tokio::{
 };
 use wharf_model::Endpoint;
 
-use crate::{Error, TlsClient};
+use crate::TlsClient;
 
 /// An engine on the network is near: whoever does not take a connection in this time will not take one at all.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -84,15 +84,6 @@ impl tower_service::Service<Uri> for Connector {
         let connector = self.clone();
         Box::pin(async move { Ok(Stream(TokioIo::new(connector.open().await?))) })
     }
-}
-
-/// An engine that could not be reached.
-pub(crate) fn unreachable(
-    endpoint: &Endpoint,
-    unsent: bool,
-    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> Error {
-    Error::Unreachable { endpoint: endpoint.clone(), unsent, source: source.into() }
 }
 
 // === impl Stream ===

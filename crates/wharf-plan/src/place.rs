@@ -112,8 +112,8 @@ pub fn judge(want: &Workload, fleet: &Snapshot, policy: &Policy, seed: Seed) -> 
     })
 }
 
-/// Nodes that are fetched from memory together. They lie scattered in it: to wait for one after the other is most of the work
-/// where there are thousands.
+/// Nodes that are fetched from memory together. They lie scattered in it: to wait for one after the other was half of the work
+/// where there are a thousand.
 const AHEAD: usize = 64;
 
 /// Has the processor fetch what is asked of every node, by a look at each: looks do not wait for each other.

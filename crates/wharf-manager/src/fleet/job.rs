@@ -100,17 +100,19 @@ async fn rest(reader: &Reader, fleet: &Fleet) -> Result<Vec<Job>, Error> {
     let mut differs = Vec::new();
     let images = answered(reader.images().await)?;
     let Some(node) = known() else { return Ok(Vec::new()) };
-    if !images.is_some_and(|images| same(&node.images, &images, |one| &one.id, |one, other| one.entry == other.entry)) {
+    if !images
+        .is_some_and(|images| is_known(&node.images, &images, |one| &one.id, |one, other| one.entry == other.entry))
+    {
         differs.push(Job::Images);
     }
     let networks = answered(reader.networks().await)?;
     let Some(node) = known() else { return Ok(Vec::new()) };
-    if !networks.is_some_and(|networks| same(&node.networks, &networks, |one| &one.id, PartialEq::eq)) {
+    if !networks.is_some_and(|networks| is_known(&node.networks, &networks, |one| &one.id, PartialEq::eq)) {
         differs.push(Job::Networks);
     }
     let volumes = answered(reader.volumes().await)?;
     let Some(node) = known() else { return Ok(Vec::new()) };
-    if !volumes.is_some_and(|volumes| same(&node.volumes, &volumes, |one| &one.name, PartialEq::eq)) {
+    if !volumes.is_some_and(|volumes| is_known(&node.volumes, &volumes, |one| &one.name, PartialEq::eq)) {
         differs.push(Job::Volumes);
     }
     Ok(differs)
@@ -126,7 +128,7 @@ fn answered<T>(listed: Result<T, Error>) -> Result<Option<T>, Error> {
 }
 
 /// Whether what was listed is what is known.
-fn same<K: Ord, V>(
+fn is_known<K: Ord, V>(
     known: &BTreeMap<K, Arc<V>>,
     listed: &[V],
     key: impl Fn(&V) -> &K,

@@ -196,7 +196,9 @@ impl Link {
 
     /// Has a thing read again and waits until every new snapshot shows it as it is now.
     pub(crate) async fn observe(&self, touched: Touched) {
-        self.observed(touched, false).await;
+        if !self.observed(touched, false).await {
+            tracing::warn!(node = self.node.0, ?touched, "a change could not be read back just now");
+        }
     }
 
     /// The same, and keeps what holds a name, a place or an address for it until then; longer than the caller waits if it must.
@@ -215,6 +217,11 @@ impl Link {
             return;
         }
         // Until it has been read, or its node has left the fleet: what is there must not be promised to anybody else.
+        tracing::warn!(
+            node = self.node.0,
+            ?touched,
+            "a change could not be read back just now; what was promised to it is kept"
+        );
         let link = Arc::clone(self);
         tokio::spawn(async move {
             while !link.observed(touched, new).await && !link.observations.is_closed() {
@@ -231,11 +238,7 @@ impl Link {
             // An error means that the engine went away: the state says so then.
             self.observations.send(Observation { touched, new, done }).await.is_ok() && wait.await.is_ok()
         };
-        let observed = tokio::time::timeout(OBSERVE_WITHIN, observe).await;
-        if observed.is_err() {
-            tracing::warn!(node = self.node.0, "a change could not be read back within {OBSERVE_WITHIN:?}");
-        }
-        observed.unwrap_or(false)
+        tokio::time::timeout(OBSERVE_WITHIN, observe).await.unwrap_or(false)
     }
 
     async fn unless_down<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

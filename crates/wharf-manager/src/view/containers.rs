@@ -43,7 +43,7 @@ pub enum Naming {
 /// [`WireError::Json`] if it is no JSON object.
 pub(crate) fn entry(listed: &str, node: &str, host: Option<&str>, naming: Naming) -> Result<Box<str>, WireError> {
     // There are tens of thousands of them at a start: what stays as it is stays text.
-    let mut entry = Entry(parsed(listed)?);
+    let mut entry = Entry::parse(listed)?;
     if entry.0.get("Labels").is_none_or(|labels| labels.get() == "null") {
         entry.put("Labels", &Map::new())?;
     }
@@ -77,7 +77,12 @@ pub(crate) fn entry(listed: &str, node: &str, host: Option<&str>, naming: Naming
 /// An entry of a list: its fields, in their order, as text.
 struct Entry<'a>(IndexMap<String, Cow<'a, RawValue>>);
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
+    fn parse(listed: &'a str) -> Result<Self, WireError> {
+        let fields: IndexMap<String, &RawValue> = serde_json::from_str(listed).map_err(unlisted)?;
+        Ok(Self(fields.into_iter().map(|(field, value)| (field, Cow::Borrowed(value))).collect()))
+    }
+
     /// Changes a field; nothing happens if there is none such, or something else than it should be.
     fn change<T: DeserializeOwned + Serialize>(
         &mut self,
@@ -95,11 +100,6 @@ impl Entry<'_> {
         self.0.insert(field.to_owned(), Cow::Owned(to_raw_value(value).map_err(unlisted)?));
         Ok(())
     }
-}
-
-fn parsed(listed: &str) -> Result<IndexMap<String, Cow<'_, RawValue>>, WireError> {
-    let fields: IndexMap<String, &RawValue> = serde_json::from_str(listed).map_err(unlisted)?;
-    Ok(fields.into_iter().map(|(field, value)| (field, Cow::Borrowed(value))).collect())
 }
 
 fn unlisted(source: serde_json::Error) -> WireError {

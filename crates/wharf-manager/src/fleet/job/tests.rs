@@ -47,7 +47,7 @@ impl Unwatched {
         self.reader.client.call(request, std::time::Duration::from_secs(10)).await.unwrap();
     }
 
-    /// Does a job and what it gives to do; tells what else than the usual was read.
+    /// Does a job and what it gives to do; tells how many containers were looked into by themselves.
     async fn run(&self, job: Job) -> usize {
         let (mut jobs, mut containers) = (vec![job], 0);
         while let Some(job) = jobs.pop() {
